@@ -262,6 +262,9 @@ const (
 	Result_KEY_REUSED Result_Code = 2
 	// WRONG_CLUSTER: ClusterInit for a cluster that has another id.
 	Result_WRONG_CLUSTER Result_Code = 3
+	// RESULT_TOO_LARGE: what the GETs of a transaction returned is over the limit for
+	// one answer (command.MaxResultBytes); nothing was changed.
+	Result_RESULT_TOO_LARGE Result_Code = 4
 )
 
 // Enum value maps for Result_Code.
@@ -271,12 +274,14 @@ var (
 		1: "CAS_CONFLICT",
 		2: "KEY_REUSED",
 		3: "WRONG_CLUSTER",
+		4: "RESULT_TOO_LARGE",
 	}
 	Result_Code_value = map[string]int32{
-		"OK":            0,
-		"CAS_CONFLICT":  1,
-		"KEY_REUSED":    2,
-		"WRONG_CLUSTER": 3,
+		"OK":               0,
+		"CAS_CONFLICT":     1,
+		"KEY_REUSED":       2,
+		"WRONG_CLUSTER":    3,
+		"RESULT_TOO_LARGE": 4,
 	}
 )
 
@@ -989,7 +994,7 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\n" +
 	"want_voter\x18\x04 \x01(\bR\twantVoter\"\x1e\n" +
 	"\fMemberRemove\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"\xc4\x02\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\xda\x02\n" +
 	"\x06Result\x122\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x1e.konsul.command.v1.Result.CodeR\x04code\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1c\n" +
@@ -997,13 +1002,14 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\aresults\x18\x04 \x03(\v2\x1b.konsul.command.v1.OpResultR\aresults\x12\x1b\n" +
 	"\tfailed_op\x18\x05 \x01(\rR\bfailedOp\x12!\n" +
 	"\fmodify_index\x18\x06 \x01(\x04R\vmodifyIndex\x12\x16\n" +
-	"\x06exists\x18\a \x01(\bR\x06exists\"C\n" +
+	"\x06exists\x18\a \x01(\bR\x06exists\"Y\n" +
 	"\x04Code\x12\x06\n" +
 	"\x02OK\x10\x00\x12\x10\n" +
 	"\fCAS_CONFLICT\x10\x01\x12\x0e\n" +
 	"\n" +
 	"KEY_REUSED\x10\x02\x12\x11\n" +
-	"\rWRONG_CLUSTER\x10\x03\"\xe5\x01\n" +
+	"\rWRONG_CLUSTER\x10\x03\x12\x14\n" +
+	"\x10RESULT_TOO_LARGE\x10\x04\"\xe5\x01\n" +
 	"\bOpResult\x12\x14\n" +
 	"\x05found\x18\x01 \x01(\bR\x05found\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x14\n" +

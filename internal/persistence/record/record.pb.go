@@ -390,19 +390,77 @@ func (x *Idempotency) GetIndex() uint64 {
 	return 0
 }
 
+// IdempotencyQueue is the value under "sys:idem-queue:" + sequence number: one
+// remembered answer, in the order they are forgotten.
+type IdempotencyQueue struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Key   string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// bytes is what the answer counts for in IdempotencyWindow.bytes.
+	Bytes         uint64 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IdempotencyQueue) Reset() {
+	*x = IdempotencyQueue{}
+	mi := &file_internal_persistence_record_record_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IdempotencyQueue) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IdempotencyQueue) ProtoMessage() {}
+
+func (x *IdempotencyQueue) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_persistence_record_record_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IdempotencyQueue.ProtoReflect.Descriptor instead.
+func (*IdempotencyQueue) Descriptor() ([]byte, []int) {
+	return file_internal_persistence_record_record_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *IdempotencyQueue) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *IdempotencyQueue) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
 // IdempotencyWindow is the value under "sys:idem-window": the bounds of the
-// queue "sys:idem-queue:" + index that says which answer is forgotten next.
+// queue. Sequence numbers are dense, so that the next answer to forget is found
+// without a search over the deletions before it.
 type IdempotencyWindow struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Count         uint64                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
-	Bytes         uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Count uint64                 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	Bytes uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// first is the sequence number of the oldest remembered answer; the newest has first+count-1.
+	First         uint64 `protobuf:"varint,3,opt,name=first,proto3" json:"first,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *IdempotencyWindow) Reset() {
 	*x = IdempotencyWindow{}
-	mi := &file_internal_persistence_record_record_proto_msgTypes[5]
+	mi := &file_internal_persistence_record_record_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -414,7 +472,7 @@ func (x *IdempotencyWindow) String() string {
 func (*IdempotencyWindow) ProtoMessage() {}
 
 func (x *IdempotencyWindow) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_persistence_record_record_proto_msgTypes[5]
+	mi := &file_internal_persistence_record_record_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -427,7 +485,7 @@ func (x *IdempotencyWindow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyWindow.ProtoReflect.Descriptor instead.
 func (*IdempotencyWindow) Descriptor() ([]byte, []int) {
-	return file_internal_persistence_record_record_proto_rawDescGZIP(), []int{5}
+	return file_internal_persistence_record_record_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *IdempotencyWindow) GetCount() uint64 {
@@ -440,6 +498,13 @@ func (x *IdempotencyWindow) GetCount() uint64 {
 func (x *IdempotencyWindow) GetBytes() uint64 {
 	if x != nil {
 		return x.Bytes
+	}
+	return 0
+}
+
+func (x *IdempotencyWindow) GetFirst() uint64 {
+	if x != nil {
+		return x.First
 	}
 	return 0
 }
@@ -477,10 +542,14 @@ const file_internal_persistence_record_record_proto_rawDesc = "" +
 	"\vIdempotency\x12!\n" +
 	"\frequest_hash\x18\x01 \x01(\fR\vrequestHash\x12\x16\n" +
 	"\x06result\x18\x02 \x01(\fR\x06result\x12\x14\n" +
-	"\x05index\x18\x03 \x01(\x04R\x05index\"?\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\":\n" +
+	"\x10IdempotencyQueue\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\"U\n" +
 	"\x11IdempotencyWindow\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x04R\x05count\x12\x14\n" +
-	"\x05bytes\x18\x02 \x01(\x04R\x05bytesB8Z6github.com/neogan74/konsul/internal/persistence/recordb\x06proto3"
+	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x14\n" +
+	"\x05first\x18\x03 \x01(\x04R\x05firstB8Z6github.com/neogan74/konsul/internal/persistence/recordb\x06proto3"
 
 var (
 	file_internal_persistence_record_record_proto_rawDescOnce sync.Once
@@ -494,14 +563,15 @@ func file_internal_persistence_record_record_proto_rawDescGZIP() []byte {
 	return file_internal_persistence_record_record_proto_rawDescData
 }
 
-var file_internal_persistence_record_record_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_internal_persistence_record_record_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_internal_persistence_record_record_proto_goTypes = []any{
 	(*KV)(nil),                // 0: konsul.record.v1.KV
 	(*Service)(nil),           // 1: konsul.record.v1.Service
 	(*Member)(nil),            // 2: konsul.record.v1.Member
 	(*Cluster)(nil),           // 3: konsul.record.v1.Cluster
 	(*Idempotency)(nil),       // 4: konsul.record.v1.Idempotency
-	(*IdempotencyWindow)(nil), // 5: konsul.record.v1.IdempotencyWindow
+	(*IdempotencyQueue)(nil),  // 5: konsul.record.v1.IdempotencyQueue
+	(*IdempotencyWindow)(nil), // 6: konsul.record.v1.IdempotencyWindow
 }
 var file_internal_persistence_record_record_proto_depIdxs = []int32{
 	0, // [0:0] is the sub-list for method output_type
@@ -522,7 +592,7 @@ func file_internal_persistence_record_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_persistence_record_record_proto_rawDesc), len(file_internal_persistence_record_record_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
