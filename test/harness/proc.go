@@ -1,0 +1,78 @@
+package harness
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// RSS is the resident memory of the process in bytes.
+func (n *Node) RSS() int64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.PID()))
+	if err != nil {
+		n.t.Fatalf("%s: reading memory use: %v", n.Name, err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			kb, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			return kb << 10
+		}
+	}
+	n.t.Fatalf("%s: no VmRSS", n.Name)
+	return 0
+}
+
+// FDs is the number of open file descriptors of the process.
+func (n *Node) FDs() int {
+	list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", n.PID()))
+	if err != nil {
+		n.t.Fatalf("%s: reading descriptors: %v", n.Name, err)
+	}
+	return len(list)
+}
+
+// CPU is the processor time the process has used, user and system.
+func (n *Node) CPU() time.Duration {
+	d, err := ProcessCPU(n.PID())
+	if err != nil {
+		n.t.Fatalf("%s: %v", n.Name, err)
+	}
+	return d
+}
+
+// ProcessCPU reads utime+stime of a process; the kernel counts in 10 ms ticks.
+func ProcessCPU(pid int) (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, fmt.Errorf("reading processor time: %w", err)
+	}
+	// The command name in parentheses may hold anything; the fields start after it.
+	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	utime, _ := strconv.ParseInt(f[11], 10, 64)
+	stime, _ := strconv.ParseInt(f[12], 10, 64)
+	return time.Duration(utime+stime) * 10 * time.Millisecond, nil
+}
+
+// DiskUse is what the files below dir occupy (blocks, not lengths: many are sparse).
+func DiskUse(t testing.TB, dir string) int64 {
+	var sum int64
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil // a file may go while we look
+		}
+		if info, err := d.Info(); err == nil {
+			sum += blocks(info)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("measuring %s: %v", dir, err)
+	}
+	return sum
+}
