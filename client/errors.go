@@ -1,0 +1,199 @@
+package client
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The kinds of failure, for errors.Is. One *Error may be several of them.
+var (
+	// ErrNotFound: the key (or the route, or the service) is not there.
+	ErrNotFound = errors.New("not found")
+	// ErrCASConflict: a condition on a modify index did not hold; Error.ModifyIndex is the current one.
+	ErrCASConflict = errors.New("cas conflict")
+	// ErrCompacted: the index is older than the history; Error.OldestIndex is the oldest one left.
+	ErrCompacted = errors.New("index compacted")
+	// ErrReset: the data was replaced under a watch (a restore). Read everything again, then watch from that index.
+	ErrReset = errors.New("data was replaced")
+	// ErrOutcomeUnknown: a write may or may not have been applied.
+	ErrOutcomeUnknown = errors.New("outcome unknown")
+	// ErrNotApplied: a write was certainly not applied, now or later.
+	ErrNotApplied = errors.New("not applied")
+	// ErrUnreachable: no connection to any address.
+	ErrUnreachable = errors.New("unreachable")
+	// ErrOverloaded: the node's queue is full.
+	ErrOverloaded = errors.New("overloaded")
+	// ErrNoLeader: the cluster has no leader at the moment, or the node cannot reach it.
+	ErrNoLeader = errors.New("no leader")
+	// ErrNotReady: the node is starting or catching up.
+	ErrNotReady = errors.New("not ready")
+	// ErrShuttingDown: the node is stopping.
+	ErrShuttingDown = errors.New("shutting down")
+	// ErrDiskFull: the node is short of disk space.
+	ErrDiskFull = errors.New("disk full")
+	// ErrTooLarge: a value, a batch or a transaction is over a limit; Error.Limit is that limit.
+	ErrTooLarge = errors.New("too large")
+	// ErrBadRequest: the server, or this package before it, refuses the request as it is.
+	ErrBadRequest = errors.New("bad request")
+	// ErrUnauthenticated and ErrForbidden: the token is missing or unknown, or may not do this.
+	ErrUnauthenticated = errors.New("unauthenticated")
+	ErrForbidden       = errors.New("forbidden")
+)
+
+// Codes made by this package; all others are the server's.
+const (
+	codeBadRequest     = "bad_request"
+	codeUnreachable    = "unreachable"
+	codeConnectionLost = "connection_lost"
+	codeOutcomeUnknown = "outcome_unknown"
+)
+
+// codes says which sentinel a code stands for, and whether it means that nothing was
+// applied and that the same request may succeed later (http-api: 429 and 503).
+var codes = map[string]struct {
+	sentinel   error
+	notApplied bool
+}{
+	"key_not_found":     {ErrNotFound, false},
+	"service_not_found": {ErrNotFound, false},
+	"not_found":         {ErrNotFound, false},
+	"cas_conflict":      {ErrCASConflict, false},
+	"compacted":         {ErrCompacted, false},
+	"reset":             {ErrReset, false},
+	"too_large":         {ErrTooLarge, false},
+	"unauthenticated":   {ErrUnauthenticated, false},
+	"forbidden":         {ErrForbidden, false},
+	codeBadRequest:      {ErrBadRequest, false},
+	codeOutcomeUnknown:  {ErrOutcomeUnknown, false},
+	codeUnreachable:     {ErrUnreachable, true},
+	"overloaded":        {ErrOverloaded, true},
+	"no_leader":         {ErrNoLeader, true},
+	"not_ready":         {ErrNotReady, true},
+	"shutting_down":     {ErrShuttingDown, true},
+	"disk_full":         {ErrDiskFull, true},
+}
+
+// Error is a request that failed: the server's answer, or why there is none.
+type Error struct {
+	// Status is the HTTP status; 0 = no answer, or one from inside a watch.
+	Status int
+	// Code is the machine-readable reason, as in the HTTP API, or "unreachable"
+	// (nothing was sent) or "connection_lost" (a read without an answer).
+	Code string
+	// Message is for people.
+	Message string
+	// ModifyIndex is the key's current one, for cas_conflict; 0 = the key is not there.
+	ModifyIndex uint64
+	// Limit is the limit that was passed, for too_large.
+	Limit int64
+	// OldestIndex is the oldest index that can be read, for compacted.
+	OldestIndex uint64
+	// Op is which operation of a transaction failed; -1 = not about one.
+	Op int
+	// Address is the node that answered, or did not.
+	Address string
+	// RetryAfter is how long the server asks to wait; 0 = it does not say.
+	RetryAfter time.Duration
+
+	cause error
+	write bool
+}
+
+// Error says what happened, without the address: callers know what they asked.
+func (e *Error) Error() string {
+	text := e.Message
+	if text == "" {
+		text = strings.ReplaceAll(e.Code, "_", " ")
+	}
+	if e.Status != 0 {
+		text += fmt.Sprintf(" (%s, HTTP %d)", e.Code, e.Status)
+	}
+	if e.cause != nil {
+		text += ": " + e.cause.Error()
+	}
+	return text
+}
+
+// Unwrap gives the network's or the context's error, if there was one.
+func (e *Error) Unwrap() error { return e.cause }
+
+// Is matches the sentinels of this package.
+func (e *Error) Is(target error) bool {
+	kind := codes[e.Code]
+	switch target {
+	case ErrNotApplied:
+		return kind.notApplied
+	case ErrOutcomeUnknown:
+		return e.Code == codeOutcomeUnknown || e.write && e.Status >= 500 && !kind.notApplied
+	default:
+		return kind.sentinel != nil && kind.sentinel == target
+	}
+}
+
+// IsNotFound reports whether the key (or route) is not there.
+func IsNotFound(err error) bool { return errors.Is(err, ErrNotFound) }
+
+// IsCASConflict reports whether a condition on a modify index did not hold.
+func IsCASConflict(err error) bool { return errors.Is(err, ErrCASConflict) }
+
+// IsUnknownOutcome reports whether a write may or may not have been applied.
+func IsUnknownOutcome(err error) bool { return errors.Is(err, ErrOutcomeUnknown) }
+
+// IsNotApplied reports whether a write was certainly not applied and may be tried again.
+func IsNotApplied(err error) bool { return errors.Is(err, ErrNotApplied) }
+
+// IsCompacted reports whether an index is older than the history.
+func IsCompacted(err error) bool { return errors.Is(err, ErrCompacted) }
+
+// IsReset reports whether the data was replaced under a watch.
+func IsReset(err error) bool { return errors.Is(err, ErrReset) }
+
+// IsUnreachable reports whether no connection could be made.
+func IsUnreachable(err error) bool { return errors.Is(err, ErrUnreachable) }
+
+// badRequest is a request that this package refuses to send.
+func badRequest(format string, args ...any) *Error {
+	return &Error{Code: codeBadRequest, Message: fmt.Sprintf(format, args...), Op: -1}
+}
+
+// errorBody is the JSON of an error answer.
+type errorBody struct {
+	Error       string `json:"error"`
+	Code        string `json:"code"`
+	ModifyIndex uint64 `json:"modify_index"`
+	Limit       int64  `json:"limit"`
+	OldestIndex uint64 `json:"oldest_index"`
+	Op          *int   `json:"op"`
+}
+
+// decodeError makes an *Error of an error answer; what is not the server's JSON (a
+// proxy's page) keeps its status and gets the status text as its message.
+func decodeError(status int, header http.Header, body []byte) *Error {
+	var b errorBody
+	e := &Error{Status: status, Op: -1, RetryAfter: retryAfter(header)}
+	if json.Unmarshal(body, &b) != nil || b.Code == "" {
+		e.Code = fmt.Sprintf("http_%d", status)
+		e.Message = http.StatusText(status)
+		return e
+	}
+	e.Code, e.Message = b.Code, b.Error
+	e.ModifyIndex, e.Limit, e.OldestIndex = b.ModifyIndex, b.Limit, b.OldestIndex
+	if b.Op != nil {
+		e.Op = *b.Op
+	}
+	return e
+}
+
+// retryAfter reads the header's seconds; the date form is not used by Konsul.
+func retryAfter(header http.Header) time.Duration {
+	seconds, err := strconv.ParseUint(header.Get("Retry-After"), 10, 16)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(seconds) * time.Second
+}

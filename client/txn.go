@@ -1,0 +1,199 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+)
+
+// Txn builds a transaction: one log entry, all or nothing. If every Compare holds,
+// the operations of Then run, else those of Else; without Compare, Then. Operations
+// see the earlier ones. A CAS of an operation that does not hold fails the whole with
+// ErrCASConflict, and Error.Op says which it was.
+//
+//	result, err := c.Txn().
+//		If(client.CompareModifyIndex("lock", "=", 0)).
+//		Then(client.OpSet("lock", []byte("me")), client.OpGet("config")).
+//		Else(client.OpGet("lock")).
+//		Commit(ctx)
+type Txn struct {
+	client  *Client
+	compare []Compare
+	then    []Op
+	els     []Op
+}
+
+// Txn starts a transaction.
+func (c *Client) Txn() *Txn { return &Txn{client: c} }
+
+// If adds conditions; all must hold.
+func (t *Txn) If(compares ...Compare) *Txn {
+	t.compare = append(t.compare, compares...)
+	return t
+}
+
+// Then adds operations for when the conditions hold.
+func (t *Txn) Then(ops ...Op) *Txn {
+	t.then = append(t.then, ops...)
+	return t
+}
+
+// Else adds operations for when they do not.
+func (t *Txn) Else(ops ...Op) *Txn {
+	t.els = append(t.els, ops...)
+	return t
+}
+
+// Compare is a condition on one key; see CompareValue, CompareModifyIndex,
+// CompareCreateIndex, CompareExists.
+type Compare struct {
+	key, target, op string
+	value           any
+	err             error
+}
+
+// CompareValue compares the key's value; op is =, !=, < or > in byte order. The value
+// must be UTF-8. An absent key has no value: only != holds.
+func CompareValue(key, op string, value []byte) Compare {
+	text, encoding := encodeText(value)
+	cmp := Compare{key: key, target: "value", op: op, value: text}
+	if encoding != "" {
+		cmp.err = badRequest("the value compared with %q is not UTF-8", key)
+	}
+	return cmp
+}
+
+// CompareModifyIndex compares the key's modify index; an absent key has 0.
+func CompareModifyIndex(key, op string, index uint64) Compare {
+	return Compare{key: key, target: "modify_index", op: op, value: index}
+}
+
+// CompareCreateIndex compares the key's create index; an absent key has 0.
+func CompareCreateIndex(key, op string, index uint64) Compare {
+	return Compare{key: key, target: "create_index", op: op, value: index}
+}
+
+// CompareExists asks whether the key is there.
+func CompareExists(key string, exists bool) Compare {
+	return Compare{key: key, target: "exists", op: "=", value: exists}
+}
+
+// Op is one operation of a transaction; see OpSet, OpGet, OpDelete, OpDeletePrefix.
+type Op struct {
+	kind, key string
+	value     []byte
+	cas       *uint64
+	flags     uint64
+}
+
+// OpSet writes a key.
+func OpSet(key string, value []byte) Op {
+	if value == nil {
+		value = []byte{}
+	}
+	return Op{kind: "set", key: key, value: value}
+}
+
+// OpGet reads a key.
+func OpGet(key string) Op { return Op{kind: "get", key: key} }
+
+// OpDelete removes a key.
+func OpDelete(key string) Op { return Op{kind: "delete", key: key} }
+
+// OpDeletePrefix removes every key that starts with prefix.
+func OpDeletePrefix(prefix string) Op { return Op{kind: "delete_prefix", key: prefix} }
+
+// WithCAS makes the operation depend on the key's modify index; 0 = the key is absent.
+func (o Op) WithCAS(index uint64) Op {
+	o.cas = &index
+	return o
+}
+
+// WithFlags sets the flags a set writes.
+func (o Op) WithFlags(flags uint64) Op {
+	o.flags = flags
+	return o
+}
+
+// TxnResult is what a transaction did.
+type TxnResult struct {
+	// Succeeded: the conditions held, so Then ran; false: Else ran.
+	Succeeded bool `json:"succeeded"`
+	// Index is the index of the transaction.
+	Index uint64 `json:"index"`
+	// Results has one per operation that ran, in order.
+	Results []OpResult `json:"results"`
+}
+
+// Commit runs the transaction. Options: IdempotencyKey, WithMeta.
+func (t *Txn) Commit(ctx context.Context, options ...WriteOption) (TxnResult, error) {
+	doc, err := t.document()
+	if err != nil {
+		return TxnResult{}, err
+	}
+	return t.client.CommitJSON(ctx, doc, options...)
+}
+
+// CommitJSON runs a transaction that is a JSON document of the HTTP API already.
+func (c *Client) CommitJSON(ctx context.Context, doc []byte, options ...WriteOption) (TxnResult, error) {
+	req := &request{method: "POST", path: "/txn", body: doc, contentType: "application/json"}
+	var result TxnResult
+	err := c.call(ctx, req.applyWrite(options), &result)
+	return result, err
+}
+
+type compareJSON struct {
+	Key    string `json:"key"`
+	Target string `json:"target"`
+	Op     string `json:"op"`
+	Value  any    `json:"value"`
+}
+
+type opJSON struct {
+	Op       string  `json:"op"`
+	Key      string  `json:"key"`
+	Value    *string `json:"value,omitempty"`
+	Encoding string  `json:"encoding,omitempty"`
+	CAS      *uint64 `json:"cas,omitempty"`
+	Flags    uint64  `json:"flags,omitempty"`
+}
+
+func (t *Txn) document() ([]byte, error) {
+	doc := struct {
+		Compare []compareJSON `json:"compare,omitempty"`
+		Then    []opJSON      `json:"then,omitempty"`
+		Else    []opJSON      `json:"else,omitempty"`
+	}{}
+	for _, cmp := range t.compare {
+		if cmp.err != nil {
+			return nil, cmp.err
+		}
+		if err := checkJSONKey(cmp.key); err != nil {
+			return nil, err
+		}
+		doc.Compare = append(doc.Compare, compareJSON{cmp.key, cmp.target, cmp.op, cmp.value})
+	}
+	var err error
+	if doc.Then, err = opsJSON(t.then); err != nil {
+		return nil, err
+	}
+	if doc.Else, err = opsJSON(t.els); err != nil {
+		return nil, err
+	}
+	return json.Marshal(doc)
+}
+
+func opsJSON(ops []Op) ([]opJSON, error) {
+	var out []opJSON
+	for _, op := range ops {
+		if err := checkJSONKey(op.key); err != nil {
+			return nil, err
+		}
+		j := opJSON{Op: op.kind, Key: op.key, CAS: op.cas, Flags: op.flags}
+		if op.kind == "set" {
+			text, encoding := encodeText(op.value)
+			j.Value, j.Encoding = &text, encoding
+		}
+		out = append(out, j)
+	}
+	return out, nil
+}
