@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -32,7 +33,7 @@ type Ack struct {
 // Load is a set of running writers.
 type Load struct {
 	*Ledger
-	c      *Cluster
+	nodes  []*Node // those there at the start; later ones join without its traffic
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 }
@@ -41,7 +42,7 @@ type Load struct {
 // Values are size bytes of text.
 func (c *Cluster) StartWriters(prefix string, n, size int) *Load {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &Load{c: c, cancel: cancel, Ledger: &Ledger{
+	l := &Load{nodes: slices.Clone(c.Nodes), cancel: cancel, Ledger: &Ledger{
 		Prefix: prefix, acked: map[string]Ack{}, unknown: map[string]string{}, refused: map[string]bool{}, Errors: map[string]int{},
 	}}
 	for w := range n {
@@ -59,7 +60,7 @@ func (l *Load) Stop() {
 
 func (l *Load) run(ctx context.Context, w, size int) {
 	for i := 0; ctx.Err() == nil; i++ {
-		node := l.c.Nodes[(w+i)%len(l.c.Nodes)]
+		node := l.nodes[(w+i)%len(l.nodes)]
 		key := fmt.Sprintf("%s/%02d/%07d", l.Prefix, w, i)
 		if l.write(node, key, Text(size)) != nil {
 			Hold(ctx, 20*time.Millisecond) // a node that is down refuses at once
@@ -173,4 +174,21 @@ func Text(n int) string {
 		b[i] = letters[rand.IntN(len(letters))]
 	}
 	return string(b)
+}
+
+// LongestGap is the longest time between from and to in which no write was acknowledged.
+func (l *Ledger) LongestGap(from, to time.Time) (longest time.Duration) {
+	l.mu.Lock()
+	ends := []time.Time{from, to}
+	for _, a := range l.acked {
+		if a.End.After(from) && a.End.Before(to) {
+			ends = append(ends, a.End)
+		}
+	}
+	l.mu.Unlock()
+	slices.SortFunc(ends, time.Time.Compare)
+	for i := 1; i < len(ends); i++ {
+		longest = max(longest, ends[i].Sub(ends[i-1]))
+	}
+	return longest
 }
