@@ -1,0 +1,62 @@
+package command
+
+import (
+	"fmt"
+
+	"github.com/neogan74/konsul/internal/persistence"
+)
+
+// Limits of an entry. They are constants of the format, the same on every node
+// of every version: an entry that one node accepts and another refuses would
+// make replicas differ. So they are checked before the proposal and never when
+// applying. What a stored record may hold is in persistence (limits.go); these
+// names are the same numbers for callers that know only entries.
+const (
+	MaxKeyLen     = persistence.MaxKeyLen     // bytes of a key or prefix
+	MaxValueLen   = persistence.MaxValueLen   // bytes of a value
+	MaxOps        = persistence.MaxOps        // operations of a transaction, both branches together; also compares
+	MaxEntryBytes = persistence.MaxEntryBytes // bytes of one log entry, header included
+
+	// MaxIdempotencyKeyLen is in bytes.
+	MaxIdempotencyKeyLen = 256
+	// MaxNodeIDLen and MaxAddressLen are in bytes, for members.
+	MaxNodeIDLen  = 128
+	MaxAddressLen = 512
+
+	// MaxResultBytes bounds the values that the GETs of one transaction return,
+	// in bytes. 1,024 GETs of large values could otherwise make an answer of half a
+	// gigabyte, which no forwarded answer and no remembered one could hold. It
+	// depends on the state, so it is judged when applying: RESULT_TOO_LARGE.
+	MaxResultBytes = 1 << 20
+)
+
+// How much the state machine remembers of the answers given under an
+// idempotency key. The oldest is forgotten first, as soon as either bound is
+// passed. Constants of the format: every replica must forget at the same entry.
+const (
+	IdempotencyMaxAnswers = 65536
+	// IdempotencyMaxBytes counts the keys and the encoded Results.
+	IdempotencyMaxBytes = 64 << 20
+)
+
+// LimitError says that a part of a command is larger than the format allows.
+type LimitError struct {
+	// What names the part, for example "key" or "then[3].value".
+	What string
+	// Limit and Got are in bytes, or a number of operations.
+	Limit, Got int
+}
+
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("%s too large: %d, at most %d", e.What, e.Got, e.Limit)
+}
+
+// InvalidError says that a part of a command makes no sense, whatever the state.
+type InvalidError struct {
+	// Field names the part, for example "then[3].key".
+	Field string
+	// Problem completes the sentence "Field ...".
+	Problem string
+}
+
+func (e *InvalidError) Error() string { return e.Field + " " + e.Problem }

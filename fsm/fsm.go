@@ -1,0 +1,159 @@
+// Package fsm is the state machine: it turns the entries of the Raft log into
+// versions of the engine, tells watchers what changed, and makes and takes
+// snapshots. DESIGN.md explains the rules that every line here has to keep.
+package fsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/neogan74/konsul/internal/persistence"
+)
+
+// FSM applies the log to one engine. It implements raft.BatchingFSM and
+// raft.ConfigurationStore: Raft calls Apply, ApplyBatch, StoreConfiguration,
+// Snapshot and Restore from one goroutine. Everything else may be called from
+// anywhere at any time.
+type FSM struct {
+	db      *persistence.DB
+	log     hclog.Logger
+	fatal   func(error)
+	table   table
+	hub     *hub
+	metrics *metrics
+
+	// snapshotIndex is the newest snapshot known to be durable.
+	snapshotIndex atomic.Uint64
+	snapshotTime  atomic.Int64 // unix nanoseconds; 0 = unknown
+
+	// ctx ends with Close and stops a snapshot that is being written.
+	ctx    context.Context
+	cancel context.CancelFunc
+}
+
+var (
+	_ raft.BatchingFSM        = (*FSM)(nil)
+	_ raft.ConfigurationStore = (*FSM)(nil)
+)
+
+// Option changes how an FSM is made.
+type Option func(*FSM)
+
+// WithFatal sets what happens when this replica cannot go on: an entry that
+// cannot be decoded or applied, an engine that cannot be written, a snapshot
+// that cannot be restored. fn must end the process; if it returns, the FSM
+// panics. The default is to panic at once.
+func WithFatal(fn func(error)) Option {
+	return func(f *FSM) { f.fatal = fn }
+}
+
+// New makes the state machine of an open engine. Readers and watchers see the
+// engine's published index; entries up to it may be applied again.
+func New(db *persistence.DB, log hclog.Logger, reg prometheus.Registerer, opts ...Option) (*FSM, error) {
+	f := &FSM{
+		db:    db,
+		log:   log.Named("fsm"),
+		table: newTable(),
+		hub:   newHub(db, db.Published()),
+		fatal: func(error) {},
+	}
+	f.ctx, f.cancel = context.WithCancel(context.Background())
+	for _, opt := range opts {
+		opt(f)
+	}
+	var err error
+	if f.metrics, err = newMetrics(reg, f); err != nil {
+		return nil, fmt.Errorf("registering metrics: %w", err)
+	}
+	return f, nil
+}
+
+// Close stops a snapshot in progress and ends all subscriptions and waits with
+// ErrClosed. It does not close the engine. To be called after Raft has stopped,
+// or while it is stopping.
+func (f *FSM) Close() error {
+	f.cancel()
+	f.hub.close()
+	return nil
+}
+
+// Apply applies one entry; see ApplyBatch.
+func (f *FSM) Apply(l *raft.Log) any {
+	return f.ApplyBatch([]*raft.Log{l})[0]
+}
+
+// ApplyBatch applies entries in order: all of them in one write to the engine,
+// each at its own version. When it returns readers see them. The answers are
+// *command.Result for commands and nil for configurations.
+//
+// Entries may have been applied before, even to an engine that is far ahead:
+// that changes nothing, and watchers that are past them hear nothing.
+func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
+	answers := make([]any, len(logs))
+	if len(logs) == 0 {
+		return answers
+	}
+	start := time.Now()
+	changes, commands, err := f.applyAll(logs, answers)
+	if err != nil {
+		f.die(fmt.Errorf("applying entries %d to %d: %w", logs[0].Index, logs[len(logs)-1].Index, err))
+	}
+	events := f.hub.emit(changes, logs[len(logs)-1].Index)
+	f.metrics.applied(commands, events, time.Since(start))
+	return answers
+}
+
+// applyAll does the work of ApplyBatch up to the commit, and fills in answers.
+func (f *FSM) applyAll(logs []*raft.Log, answers []any) (changes []persistence.Change, commands int, err error) {
+	last := logs[len(logs)-1].Index
+	var update *persistence.Update
+	for i, l := range logs {
+		if l.Type != raft.LogCommand {
+			continue
+		}
+		if update == nil {
+			update = f.db.NewUpdate(l.Index)
+		}
+		res, err := f.table.applyEntry(update.At(l.Index), l.Data)
+		if err != nil {
+			return nil, 0, fmt.Errorf("entry %d: %w", l.Index, err)
+		}
+		answers[i] = res
+		commands++
+	}
+	if update == nil {
+		f.db.Publish(last)
+		return nil, 0, nil
+	}
+	changes, err = update.Commit(last)
+	return changes, commands, err
+}
+
+// StoreConfiguration is told about a membership change. Raft keeps the
+// configuration itself; here only the index moves on, so that a reader waiting
+// for it does not wait for the next write.
+func (f *FSM) StoreConfiguration(index uint64, _ raft.Configuration) { f.Advance(index) }
+
+// Advance tells that every entry up to index has been applied, though the last
+// ones were none for the state machine (Raft does not show it no-ops and
+// barriers). To be called after a Barrier for that index has returned.
+func (f *FSM) Advance(index uint64) {
+	f.db.Publish(index)
+	f.hub.emit(nil, index)
+}
+
+// die ends this replica: its state would differ from the others' from here on.
+func (f *FSM) die(err error) {
+	f.fatal(err)
+	panic(err)
+}
+
+// ErrClosed is returned by subscriptions and waits after Close.
+var ErrClosed = errors.New("state machine closed")
