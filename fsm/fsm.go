@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,6 +29,10 @@ type FSM struct {
 	table   table
 	hub     *hub
 	metrics *metrics
+
+	// mu orders what writes to the engine and the ring. Raft calls from one
+	// goroutine, but Advance comes from others.
+	mu sync.Mutex
 
 	// snapshotIndex is the newest snapshot known to be durable.
 	snapshotIndex atomic.Uint64
@@ -101,6 +106,8 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 		return answers
 	}
 	start := time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	changes, commands, err := f.applyAll(logs, answers)
 	if err != nil {
 		f.die(fmt.Errorf("applying entries %d to %d: %w", logs[0].Index, logs[len(logs)-1].Index, err))
@@ -145,6 +152,8 @@ func (f *FSM) StoreConfiguration(index uint64, _ raft.Configuration) { f.Advance
 // ones were none for the state machine (Raft does not show it no-ops and
 // barriers). To be called after a Barrier for that index has returned.
 func (f *FSM) Advance(index uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.db.Publish(index)
 	f.hub.emit(nil, index)
 }

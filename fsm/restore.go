@@ -34,6 +34,8 @@ func (f *FSM) Restore(rc io.ReadCloser) error {
 
 func (f *FSM) replace(rc io.ReadCloser) (snapshot.Header, error) {
 	defer rc.Close() // only read; all of it was verified
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	// Before: nobody shall read the new state as the continuation of the old.
 	f.hub.reset(f.db.Published())
 	header, err := f.db.Replace(f.ctx, rc)

@@ -15,6 +15,8 @@ import (
 // Snapshot pins the state as of the last applied index and returns at once.
 // Writes go on while the snapshot is streamed.
 func (f *FSM) Snapshot() (raft.FSMSnapshot, error) {
+	f.mu.Lock() // the counts are of this index
+	defer f.mu.Unlock()
 	index := f.db.Published()
 	id, err := f.clusterIDAt(index)
 	if err != nil {

@@ -25,9 +25,10 @@ const (
 
 	// MaxResultBytes bounds the values that the GETs of one transaction return,
 	// in bytes. 1,024 GETs of large values could otherwise make an answer of half a
-	// gigabyte, which no forwarded answer and no remembered one could hold. It
-	// depends on the state, so it is judged when applying: RESULT_TOO_LARGE.
-	MaxResultBytes = 1 << 20
+	// gigabyte. With all else that is in a Result it stays below
+	// persistence.MaxRecordLen, so that every answer can be remembered. It depends
+	// on the state, so it is judged when applying: RESULT_TOO_LARGE.
+	MaxResultBytes = 768 << 10
 )
 
 // How much the state machine remembers of the answers given under an
