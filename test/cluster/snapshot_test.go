@@ -4,6 +4,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -43,9 +44,31 @@ func TestAFollowerCatchesUpThroughASnapshot(t *testing.T) {
 	if err := wantValue(follower, "many/0000000", "v0", 0); err != nil {
 		t.Fatal(err)
 	}
+	olderIsCompacted(t, follower, missed.AppliedIndex)
 	follower.Restart() // what came through the snapshot must be durable here
 	follower.WaitReady(30 * time.Second)
 	c.SameDigest()
+}
+
+// olderIsCompacted checks that a node whose history starts with an installed
+// snapshot says so to a read, a wait and a watch of an older index, and where it starts.
+func olderIsCompacted(t *testing.T, n *harness.Node, older uint64) {
+	t.Helper()
+	_, werr := n.Watch(soon(t), fmt.Sprintf("prefix=many/&from=%d", older), 0)
+	_, rerr := n.Read(soon(t), "before", fmt.Sprintf("at=%d&consistency=stale", older))
+	for what, err := range map[string]error{"a watch": werr, "a read": rerr} {
+		e := (*harness.APIError)(nil)
+		if !errors.As(err, &e) || e.Status != 410 || e.Code != "compacted" || e.OldestIndex <= older {
+			t.Errorf("%s from index %d: %v, want 410 compacted with a newer oldest_index", what, older, err)
+			continue
+		}
+		s, err := n.Watch(soon(t), fmt.Sprintf("prefix=many/&from=%d", e.OldestIndex), 0)
+		if err != nil {
+			t.Errorf("a watch from the oldest index %d: %v", e.OldestIndex, err)
+			continue
+		}
+		s.Close()
+	}
 }
 
 // putMany writes n keys through the nodes that run, each a log entry of its own.

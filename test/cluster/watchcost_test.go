@@ -1,0 +1,121 @@
+//go:build cluster
+
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/neogan74/konsul/test/harness"
+)
+
+// idleWatcherBytes bounds the memory of one idle watcher, its connection included.
+const idleWatcherBytes = 64 << 10
+
+// idleConn opens a watch on a connection of its own and returns it after the headers.
+func idleConn(t *testing.T, n *harness.Node, prefix string, buffer int) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", n.HTTP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if buffer > 0 {
+		_ = conn.(*net.TCPConn).SetReadBuffer(buffer)
+	}
+	if _, err := fmt.Fprintf(conn, "GET /watch?prefix=%s HTTP/1.1\r\nHost: %s\r\n\r\n", prefix, n.HTTP); err != nil {
+		t.Fatal(err)
+	}
+	head := make([]byte, 12)
+	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.ReadFull(conn, head); err != nil || string(head) != "HTTP/1.1 200" {
+		t.Fatalf("opening a watch: %q %v", head, err)
+	}
+	_ = conn.SetReadDeadline(time.Time{})
+	return conn
+}
+
+// 1,000 idle watchers cost little memory, and nothing when others' keys change.
+func TestAThousandIdleWatchersCostLittle(t *testing.T) {
+	const watchers = 1000
+	c := three(t)
+	n := c.Nodes[0]
+	loadFor(t, c, "warm", 2*time.Second)
+	before := n.RSS()
+	for i := range watchers {
+		idleConn(t, n, fmt.Sprintf("idle/%d/", i), 0)
+	}
+	after := n.RSS()
+	each := (after - before) / watchers
+	t.Logf("resident before %d KiB, with %d watchers %d KiB: %d bytes each", before>>10, watchers, after>>10, each)
+	if each > idleWatcherBytes {
+		t.Errorf("an idle watcher costs %d bytes, allowed are %d", each, idleWatcherBytes)
+	}
+	rate, cpu := loadFor(t, c, "unrelated", pick(3*time.Second, 10*time.Second))
+	t.Logf("with the watchers idle: %d writes/s, %s of processor time per write on this node", rate, cpu)
+}
+
+// loadFor writes for d and returns the rate and the processor time of node 1 per write.
+func loadFor(t *testing.T, c *harness.Cluster, prefix string, d time.Duration) (perSecond int, cpu time.Duration) {
+	t.Helper()
+	used := c.Nodes[0].CPU()
+	load := c.StartWriters(prefix, 16, 100)
+	harness.Hold(t.Context(), d)
+	load.Stop()
+	n := max(load.Acked(), 1)
+	return int(float64(n) / d.Seconds()), (c.Nodes[0].CPU() - used) / time.Duration(n)
+}
+
+// A consumer that never reads is cut off, while others see everything and the
+// node's memory stays where it was.
+func TestAConsumerThatNeverReadsIsCutOff(t *testing.T) {
+	c := three(t)
+	n := c.Nodes[0]
+	from := mustPut(t, n, "slow/first", "1")
+	dead := idleConn(t, n, "slow/", 4096)
+	live := follow(t, "the reader beside it", "slow/", from, n)
+	before := n.RSS()
+
+	value := strings.Repeat("x", 200<<10)
+	const writes = 400 // 80 MB: more than socket buffers and any ring of recent changes hold
+	var end uint64
+	for i := range writes {
+		end = mustPut(t, n, fmt.Sprintf("slow/%d", i%10), value)
+	}
+	if got := len(live.upTo(t, end)); got != writes {
+		t.Errorf("the live watcher saw %d of %d", got, writes)
+	}
+	if grown := n.RSS() - before; grown > 300<<20 {
+		t.Errorf("memory grew by %d MiB", grown>>20)
+	}
+	wantCutOff(t, dead, 120*time.Second)
+}
+
+// wantCutOff waits until the server has given up on the connection: what it had
+// sent is then followed by the end of the stream instead of more events.
+func wantCutOff(t *testing.T, conn net.Conn, d time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	local := conn.LocalAddr().String()
+	err := harness.Poll(d, func() error {
+		if peerHasIt(local) {
+			return fmt.Errorf("the server still has the connection from %s open", local)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	read, err := io.Copy(io.Discard, conn)
+	t.Logf("cut off; %d bytes were on their way, then: %v (%v)", read, err, ctx.Err())
+	if ne := net.Error(nil); err != nil && asTimeout(err, &ne) {
+		t.Error("the stream has no end")
+	}
+}
