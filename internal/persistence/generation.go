@@ -1,0 +1,152 @@
+package persistence
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"github.com/dgraph-io/badger/v4"
+)
+
+// generation is one engine directory, open. Replace swaps it for another under
+// the readers: each view holds a reference, and the last one out of a generation
+// that was replaced closes and removes it.
+type generation struct {
+	bdb  *badger.DB
+	name string
+	dir  string // empty in memory
+
+	refs       atomic.Int64 // the DB's own and one for each reader
+	superseded atomic.Bool
+	done       chan struct{} // closed when Badger is
+	closeErr   error
+
+	published atomic.Uint64
+	// pinMu guards pins (open readers by index) and every change of floor, so that
+	// no reader can be admitted below a floor that is about to move.
+	pinMu sync.Mutex
+	pins  map[uint64]int
+	floor atomic.Uint64
+	// stateMu guards durable and the writing of state.json.
+	stateMu sync.Mutex
+	durable atomic.Uint64
+	synced  map[string]bool // tables known to be on disk
+
+	keys, services atomic.Int64
+}
+
+// openGeneration opens engine directory name and reads its state.json.
+func (db *DB) openGeneration(name string) (*generation, error) {
+	g := &generation{name: name, done: make(chan struct{}), pins: map[uint64]int{}, synced: map[string]bool{}}
+	g.refs.Store(1)
+	var st state
+	known := false
+	if !db.opts.InMemory {
+		g.dir = filepath.Join(db.root, name)
+		var err error
+		if st, known, err = readState(g.dir); err != nil {
+			return nil, err
+		}
+		if err := removeEmptyLogs(g.dir); err != nil {
+			return nil, err
+		}
+		if err := checkRoom(g.dir, db.opts.Badger); err != nil {
+			return nil, err
+		}
+	}
+	if err := g.openBadger(db); err != nil {
+		return nil, err
+	}
+	if !known && g.bdb.MaxVersion() > 0 {
+		g.shut()
+		return nil, fmt.Errorf("%w: %s: state.json is missing", ErrCorrupt, g.dir)
+	}
+	g.durable.Store(st.Durable)
+	g.floor.Store(st.Floor)
+	g.published.Store(max(st.Durable, st.Floor))
+	g.bdb.SetDiscardTs(st.Floor)
+	if !known {
+		if err := g.writeState(); err != nil {
+			g.shut()
+			return nil, err
+		}
+	}
+	return g, nil
+}
+
+// openBadger turns whatever Badger makes of damaged files, panics included, into
+// ErrCorrupt.
+func (g *generation) openBadger(db *DB) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %s: %v", ErrCorrupt, g.dir, p)
+		}
+	}()
+	g.bdb, err = badger.OpenManaged(db.opts.badgerOptions(g.dir, db.log.Named("badger")))
+	if err != nil && !db.opts.InMemory {
+		return classifyOpen(g.dir, err)
+	}
+	return err
+}
+
+// retain takes a reference; false if the last one is gone.
+func (g *generation) retain() bool {
+	for {
+		n := g.refs.Load()
+		if n <= 0 {
+			return false
+		}
+		if g.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// release gives a reference back; the last one closes the files.
+func (g *generation) release() {
+	if g.refs.Add(-1) == 0 {
+		g.shut()
+	}
+}
+
+func (g *generation) shut() {
+	g.closeErr = g.bdb.Close()
+	if g.superseded.Load() && g.dir != "" {
+		// What cannot be removed now is swept at the next Open.
+		_ = os.RemoveAll(g.dir)
+	}
+	close(g.done)
+}
+
+// pin admits a reader at the published index.
+func (g *generation) pin() uint64 {
+	g.pinMu.Lock()
+	defer g.pinMu.Unlock()
+	index := g.published.Load()
+	g.pins[index]++
+	return index
+}
+
+// pinAt admits a reader at index, if the history still holds it.
+func (g *generation) pinAt(index uint64) error {
+	g.pinMu.Lock()
+	defer g.pinMu.Unlock()
+	if floor := g.floor.Load(); index < floor {
+		return &CompactedError{Oldest: floor}
+	}
+	if newest := g.published.Load(); index > newest {
+		return &FutureIndexError{Newest: newest}
+	}
+	g.pins[index]++
+	return nil
+}
+
+func (g *generation) unpin(index uint64) {
+	g.pinMu.Lock()
+	defer g.pinMu.Unlock()
+	if g.pins[index]--; g.pins[index] <= 0 {
+		delete(g.pins, index)
+	}
+}

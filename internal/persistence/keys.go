@@ -1,0 +1,75 @@
+package persistence
+
+import (
+	"bytes"
+	"encoding/binary"
+)
+
+// Every key the engine stores begins with one of these. This file is the only
+// place that knows stored keys.
+//
+//	kv:<key>                       a user's key       record.KV
+//	svc:<name>                     a service          record.Service
+//	sys:cluster                    the cluster        record.Cluster
+//	sys:member:<node id>           a member           record.Member
+//	sys:idem:<idempotency key>     a remembered answer record.Idempotency
+//	sys:idem-queue:<index, 8 B BE> which is forgotten next: the idempotency key
+//	sys:idem-window                bounds of that queue record.IdempotencyWindow
+//
+// Everything here is replicated: nothing local to a node may be stored in the
+// engine, or the digests of replicas would differ.
+const (
+	KVPrefix      = "kv:"
+	ServicePrefix = "svc:"
+	SysPrefix     = "sys:"
+
+	clusterKey        = SysPrefix + "cluster"
+	memberPrefix      = SysPrefix + "member:"
+	idempotencyPrefix = SysPrefix + "idem:"
+	idemQueuePrefix   = SysPrefix + "idem-queue:"
+	idemWindowKey     = SysPrefix + "idem-window"
+)
+
+func join(prefix string, rest []byte) []byte {
+	b := make([]byte, 0, len(prefix)+len(rest))
+	return append(append(b, prefix...), rest...)
+}
+
+// KVKey is the stored key of a user's key; of a prefix of keys, the stored prefix.
+func KVKey(key []byte) []byte { return join(KVPrefix, key) }
+
+// UserKey is the inverse of KVKey; false if stored is not a user's key. The
+// result shares memory with stored.
+func UserKey(stored []byte) ([]byte, bool) { return bytes.CutPrefix(stored, []byte(KVPrefix)) }
+
+// ServiceKey is the stored key of a service.
+func ServiceKey(name string) []byte { return join(ServicePrefix, []byte(name)) }
+
+// ServiceName is the inverse of ServiceKey.
+func ServiceName(stored []byte) (string, bool) {
+	name, ok := bytes.CutPrefix(stored, []byte(ServicePrefix))
+	return string(name), ok
+}
+
+// ClusterKey is the stored key of the cluster's record.
+func ClusterKey() []byte { return []byte(clusterKey) }
+
+// MemberPrefix is the prefix of all members' keys.
+func MemberPrefix() []byte { return []byte(memberPrefix) }
+
+// MemberKey is the stored key of a member.
+func MemberKey(id string) []byte { return join(memberPrefix, []byte(id)) }
+
+// IdempotencyKey is the stored key of the remembered answer for k.
+func IdempotencyKey(k string) []byte { return join(idempotencyPrefix, []byte(k)) }
+
+// IdempotencyQueuePrefix is the prefix of the queue, oldest first in byte order.
+func IdempotencyQueuePrefix() []byte { return []byte(idemQueuePrefix) }
+
+// IdempotencyQueueKey is the place in the queue of the answer given at index.
+func IdempotencyQueueKey(index uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte(idemQueuePrefix), index)
+}
+
+// IdempotencyWindowKey is the stored key of the queue's bounds.
+func IdempotencyWindowKey() []byte { return []byte(idemWindowKey) }

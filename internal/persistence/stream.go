@@ -1,0 +1,147 @@
+package persistence
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"io"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/neogan74/konsul/internal/snapshot"
+)
+
+// SnapshotView is the state at one index, held for streaming.
+type SnapshotView struct{ v *View }
+
+// Snapshot pins the state at index and returns at once; writes go on. Close it.
+func (db *DB) Snapshot(index uint64) (*SnapshotView, error) {
+	v, err := db.ViewAt(index)
+	if err != nil {
+		return nil, err
+	}
+	return &SnapshotView{v}, nil
+}
+
+// Index is the pinned index.
+func (s *SnapshotView) Index() uint64 { return s.v.Index() }
+
+// Close lets go of the state. It is safe to call more than once.
+func (s *SnapshotView) Close() { s.v.Close() }
+
+// WriteTo streams the state to w, in key order. It sets h.Index; an h.Since
+// makes an increment, CompactedError if the history does not reach back to it.
+// Nothing is durable on return. An item that cannot be read is an error.
+func (s *SnapshotView) WriteTo(ctx context.Context, w io.Writer, h snapshot.Header) (f snapshot.Footer, err error) {
+	defer s.v.db.metrics.time(opSnapshot)(&err)
+	h.Index = s.v.Index()
+	sw, err := snapshot.NewWriter(w, h)
+	if err != nil {
+		return f, err
+	}
+	if h.Since > 0 {
+		err = s.v.increment(ctx, h.Since, sw)
+	} else {
+		err = s.v.each(ctx, func(key, value []byte, version uint64) error {
+			return sw.Write(snapshot.Record{Key: key, Value: value, Version: version})
+		})
+	}
+	if err != nil {
+		return f, fmt.Errorf("streaming state at %d: %w", h.Index, err)
+	}
+	return sw.Close()
+}
+
+// increment writes the newest version of every key that changed after since.
+func (v *View) increment(ctx context.Context, since uint64, sw *snapshot.Writer) error {
+	if since > v.index {
+		return &FutureIndexError{Newest: v.index}
+	}
+	if err := v.gen.pinAt(since); err != nil {
+		return err
+	}
+	defer v.gen.unpin(since)
+	h := historyView{*v}
+	var last []byte
+	err := h.history(ctx, nil, since, func(item *badger.Item) error {
+		if last != nil && string(item.Key()) == string(last) {
+			return nil // versions come newest first
+		}
+		last = item.KeyCopy(last)
+		r := snapshot.Record{Key: last, Version: item.Version(), Deleted: item.IsDeletedOrExpired()}
+		if r.Deleted {
+			return sw.Write(r)
+		}
+		return item.Value(func(value []byte) error {
+			r.Value = value
+			return sw.Write(r)
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return v.checkTables()
+}
+
+// each walks the whole state, in key order. One iterator at one version reads
+// it: unlike Badger's Stream, which logs what it cannot read and goes on.
+func (v *View) each(ctx context.Context, fn func(key, value []byte, version uint64) error) error {
+	if v.gen == nil {
+		return ErrClosed
+	}
+	n := 0
+	err := scan(v.txn, nil, nil, 0, true, func(item *badger.Item) error {
+		if n++; n%scanCheckEvery == 0 {
+			if err := v.db.interrupted(ctx); err != nil {
+				return err
+			}
+		}
+		return item.Value(func(value []byte) error { return fn(item.Key(), value, item.Version()) })
+	})
+	if err != nil {
+		return err
+	}
+	return v.checkTables()
+}
+
+// checkTables verifies the checksums of all tables. A Badger iterator ends
+// quietly at a block that it cannot read, so whoever needs the whole state asks
+// here, afterwards, whether it can have been the whole.
+func (v *View) checkTables() error {
+	if err := v.gen.bdb.VerifyChecksum(); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrCorrupt, v.gen.dir, err)
+	}
+	return nil
+}
+
+// Digest is SHA-256 over the state at index: for each record, in key order,
+//
+//	key length (4, BE) | key | version (8, BE) | value length (4, BE) | value
+//
+// Two nodes with the same state at index have the same digest, whatever their
+// history, tables or options.
+func (db *DB) Digest(ctx context.Context, index uint64) (sum [32]byte, records uint64, err error) {
+	defer db.metrics.time(opDigest)(&err)
+	v, err := db.ViewAt(index)
+	if err != nil {
+		return sum, 0, err
+	}
+	defer v.Close()
+	h := sha256.New()
+	var buf []byte
+	err = v.each(ctx, func(key, value []byte, version uint64) error {
+		buf = binary.BigEndian.AppendUint32(buf[:0], uint32(len(key)))
+		buf = append(buf, key...)
+		buf = binary.BigEndian.AppendUint64(buf, version)
+		buf = binary.BigEndian.AppendUint32(buf, uint32(len(value)))
+		h.Write(append(buf, value...))
+		records++
+		return nil
+	})
+	if err != nil {
+		return sum, 0, fmt.Errorf("digesting state at %d: %w", index, err)
+	}
+	h.Sum(sum[:0])
+	return sum, records, nil
+}
