@@ -63,6 +63,7 @@ var codes = map[string]struct {
 	"service_not_found": {ErrNotFound, false},
 	"not_found":         {ErrNotFound, false},
 	"cas_conflict":      {ErrCASConflict, false},
+	"exists":            {ErrCASConflict, false}, // the condition was that it does not
 	"compacted":         {ErrCompacted, false},
 	"reset":             {ErrReset, false},
 	"too_large":         {ErrTooLarge, false},
@@ -76,6 +77,8 @@ var codes = map[string]struct {
 	"not_ready":         {ErrNotReady, true},
 	"shutting_down":     {ErrShuttingDown, true},
 	"disk_full":         {ErrDiskFull, true},
+	"not_formed":        {ErrNotReady, true},
+	"transfer_failed":   {nil, true},
 }
 
 // Error is a request that failed: the server's answer, or why there is none.

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -23,10 +24,11 @@ func metaOf(h http.Header) Meta {
 		return n
 	}
 	return Meta{
-		Index:     number("X-Konsul-Index"),
-		Node:      h.Get("X-Konsul-Node"),
-		Leader:    h.Get("X-Konsul-Leader"),
-		Staleness: time.Duration(number("X-Konsul-Staleness-Ms")) * time.Millisecond,
+		Index:  number("X-Konsul-Index"),
+		Node:   h.Get("X-Konsul-Node"),
+		Leader: h.Get("X-Konsul-Leader"),
+		// A node that never heard of a leader says the largest number there is.
+		Staleness: time.Duration(min(number("X-Konsul-Staleness-Ms"), math.MaxInt64/1_000_000)) * time.Millisecond,
 	}
 }
 

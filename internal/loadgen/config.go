@@ -48,7 +48,8 @@ type Progress struct {
 	OpsPerSec float64 // since the last report
 }
 
-func (c *Config) check() error {
+// Check reports the first thing that is wrong with the configuration.
+func (c *Config) Check() error {
 	switch {
 	case c.Target == nil:
 		return errors.New("no target")

@@ -14,7 +14,7 @@ import (
 // Run puts the load on the target and gives the result. It ends early, with what was
 // measured so far, when the context ends; an error means that nothing was measured.
 func Run(ctx context.Context, cfg Config) (*Result, error) {
-	if err := cfg.check(); err != nil {
+	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
 	if cfg.Workload == WorkloadMixed && cfg.ReadPercent == 0 {

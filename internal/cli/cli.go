@@ -1,0 +1,152 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/neogan74/konsul/client"
+)
+
+// The environment's names for the connection flags.
+const (
+	envAddr  = "KONSUL_HTTP_ADDR"
+	envToken = "KONSUL_TOKEN"
+)
+
+// Commands are the commands of the client side, to be added to the root.
+func Commands(version string) []*cobra.Command {
+	return []*cobra.Command{
+		kvCommand(), txnCommand(), clusterCommand(), benchCommand(),
+		versionCommand(version), completionCommand(),
+	}
+}
+
+// Prepare makes a root command report wrong usage the way this package does: errors
+// come back from Execute, unprinted, and say which command's help to read.
+func Prepare(root *cobra.Command) {
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, "%w", err) })
+}
+
+// connection is where and as whom a command asks.
+type connection struct {
+	addr, token string
+}
+
+// register adds the flags that all client commands have, to cmd and those below it.
+func (c *connection) register(cmd *cobra.Command) {
+	flags := cmd.PersistentFlags()
+	c.registerOn(flags)
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, "%w", err) })
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+}
+
+func (c *connection) registerOn(flags *pflag.FlagSet) {
+	flags.StringVar(&c.addr, "http-addr", "",
+		"API address, or several separated by commas for fail-over ["+envAddr+"] (default "+client.DefaultAddress+")")
+	flags.StringVar(&c.token, "token", "", "token sent with every request ["+envToken+"]")
+}
+
+// config resolves flag, environment and default, in this order.
+func (c *connection) config() client.Config {
+	addr, token := c.addr, c.token
+	if addr == "" {
+		addr = os.Getenv(envAddr)
+	}
+	if token == "" {
+		token = os.Getenv(envToken)
+	}
+	cfg := client.Config{Token: token, FailFast: true}
+	for one := range strings.SplitSeq(addr, ",") {
+		if one = strings.TrimSpace(one); one != "" {
+			cfg.Addresses = append(cfg.Addresses, one)
+		}
+	}
+	return cfg
+}
+
+// client makes the client of one command; a bad address is wrong usage.
+func (c *connection) client(cmd *cobra.Command) (*client.Client, error) {
+	made, err := client.New(c.config())
+	if err != nil {
+		return nil, usage(cmd, "%w", err)
+	}
+	return made, nil
+}
+
+// group is a command that only holds others.
+func group(use, short, long string, subs ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, Long: long}
+	cmd.AddCommand(subs...)
+	var names []string
+	for _, sub := range subs {
+		names = append(names, sub.Name())
+	}
+	// Without a Run of its own cobra would print the help and exit 0 for a typing error.
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		choice := strings.Join(names, ", ")
+		if len(args) == 0 {
+			return usage(cmd, "which command? One of %s", choice)
+		}
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			return usage(cmd, "unknown command %q, did you mean %q?", args[0], near[0])
+		}
+		return usage(cmd, "unknown command %q, there are %s", args[0], choice)
+	}
+	cmd.Args = cobra.ArbitraryArgs
+	cmd.SuggestionsMinimumDistance = 2
+	return cmd
+}
+
+// args checks the number of arguments; names are what they are called in the usage line.
+func args(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < least:
+			return usage(cmd, "an argument is missing: %s", cmd.UseLine())
+		case len(args) > most:
+			return usage(cmd, "too many arguments: %s", cmd.UseLine())
+		}
+		return nil
+	}
+}
+
+// ExitError is a failed command with the exit code it asks for.
+type ExitError struct {
+	Code int
+	Err  error
+}
+
+func (e *ExitError) Error() string { return e.Err.Error() }
+func (e *ExitError) Unwrap() error { return e.Err }
+
+// The exit codes.
+const (
+	exitFailed   = 1
+	exitUsage    = 2
+	exitNotFound = 3
+)
+
+// ExitCode is the exit code for the error of Execute. What is not an ExitError comes
+// from cobra (an unknown command of the root) and is wrong usage.
+func ExitCode(err error) int {
+	var exit *ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return exit.Code
+	}
+	return exitUsage
+}
+
+// usage is an error of the person who typed the command.
+func usage(cmd *cobra.Command, format string, values ...any) error {
+	err := fmt.Errorf(format, values...)
+	return &ExitError{Code: exitUsage, Err: fmt.Errorf("%w (see %s --help)", err, cmd.CommandPath())}
+}

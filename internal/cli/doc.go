@@ -1,0 +1,11 @@
+// Package cli is the konsul program's client side: every command but `konsul agent`.
+//
+// The commands talk HTTP only, through package client, and print for people, or JSON
+// with --json. What a command prints goes to its cobra output; main prints the error
+// that comes back, once, and exits with ExitCode of it:
+//
+//	0  done
+//	1  failed
+//	2  wrong usage: unknown command or flag, missing argument, bad value
+//	3  the key (or node) asked for is not there
+package cli

@@ -1,0 +1,91 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+
+	"github.com/neogan74/konsul/client"
+)
+
+// explain makes one line of an error: what failed, on what, why, what to do next.
+func explain(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var exit *ExitError
+	if errors.As(err, &exit) {
+		return err
+	}
+	code := exitFailed
+	if client.IsNotFound(err) {
+		code = exitNotFound
+	}
+	text := oneLine(reason(err))
+	if next := advice(err); next != "" {
+		text += "; " + next
+	}
+	return &ExitError{Code: code, Err: &explained{text: what + ": " + text, cause: err}}
+}
+
+// explained has the text for people and still is the error it explains.
+type explained struct {
+	text  string
+	cause error
+}
+
+func (e *explained) Error() string { return e.text }
+func (e *explained) Unwrap() error { return e.cause }
+
+// reason is the server's text without codes, or the network's without its layers.
+func reason(err error) string {
+	var e *client.Error
+	switch {
+	case !errors.As(err, &e):
+		return err.Error()
+	case client.IsUnreachable(err) && errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Sprintf("cannot connect to %s: connection refused", e.Address)
+	case e.Status != 0 && e.Message != "":
+		return e.Message
+	}
+	return e.Error()
+}
+
+// advice says what to do about an error, where there is something to do.
+func advice(err error) string {
+	var e *client.Error
+	errors.As(err, &e)
+	switch {
+	case errors.Is(err, context.Canceled):
+		return ""
+	case client.IsUnreachable(err) && e != nil:
+		return fmt.Sprintf("is a node running at %s? Start one with `konsul`, or name another with --http-addr", e.Address)
+	case client.IsUnknownOutcome(err):
+		return "it may or may not have been applied: read before you try again"
+	case client.IsCASConflict(err):
+		return "read the key again and decide"
+	case client.IsCompacted(err):
+		return fmt.Sprintf("the history begins at index %d: start there, or read the current state", e.OldestIndex)
+	case client.IsReset(err):
+		return "read everything again, then watch from there"
+	case errors.Is(err, client.ErrNoLeader):
+		return "are more than half of the nodes running? See `konsul cluster peers`"
+	case errors.Is(err, client.ErrNotReady):
+		return "the node is starting or not in a cluster yet: see `konsul cluster status`"
+	case errors.Is(err, client.ErrOverloaded), errors.Is(err, client.ErrShuttingDown):
+		return "nothing was changed: try again"
+	case errors.Is(err, client.ErrDiskFull):
+		return "make room on the node's disk; nothing was changed"
+	case errors.Is(err, client.ErrUnauthenticated):
+		return "give a token with --token or " + envToken
+	case errors.Is(err, client.ErrForbidden):
+		return "the token may not do this"
+	}
+	return ""
+}
+
+func oneLine(text string) string {
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' }), ", ")
+}
