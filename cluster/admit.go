@@ -1,0 +1,191 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/neogan74/konsul/fsm/command"
+	"github.com/neogan74/konsul/internal/peer"
+	"github.com/neogan74/konsul/internal/persistence/record"
+	"github.com/neogan74/konsul/raftstore"
+)
+
+// Join adds a node to the cluster, or takes note of its new addresses; any
+// node, passed on to the leader. A new node starts without a vote and gets it
+// when it has caught up, unless voter is false. Doing it again changes nothing.
+//
+// Errors: raftstore.ErrWrongCluster; ErrNotFormed; ErrAddressInUse; ErrLastVoter (voter false for
+// the only voter); *InvalidError; and those of raftstore.Store.Apply.
+func (m *Manager) Join(ctx context.Context, req JoinRequest) (JoinResponse, error) {
+	if err := checkJoin(req); err != nil {
+		return JoinResponse{}, err
+	}
+	if own := m.store.ClusterID(); own == "" || !m.store.HasState() {
+		return JoinResponse{}, fmt.Errorf("this node is %w", ErrNotFormed)
+	} else if req.ClusterID != "" && req.ClusterID != own {
+		return JoinResponse{}, wrongCluster(req.ClusterID, own)
+	}
+	return onLeader(ctx, m, methodJoin, req, true, m.joinHere)
+}
+
+func wrongCluster(its, own string) error {
+	return fmt.Errorf("the node belongs to cluster %s, this is %s: %w", its, own, raftstore.ErrWrongCluster)
+}
+
+// checkJoin refuses addresses that no node could dial.
+func checkJoin(req JoinRequest) error {
+	if req.NodeID == "" || len(req.NodeID) > 128 {
+		return &InvalidError{Field: "node_id", Why: "must have 1 to 128 characters"}
+	}
+	if err := checkAddress("address", req.Address); err != nil {
+		return err
+	}
+	if req.APIAddress == "" {
+		return nil
+	}
+	return checkAddress("api_address", req.APIAddress)
+}
+
+func checkAddress(name, addr string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return &InvalidError{Field: name, Why: err.Error()}
+	}
+	if ip := net.ParseIP(host); host == "" || port == "" || port == "0" || ip != nil && ip.IsUnspecified() {
+		return &InvalidError{Field: name, Why: fmt.Sprintf("%q is not an address that other nodes can reach", addr)}
+	}
+	return nil
+}
+
+// joinHere is Join on the leader.
+func (m *Manager) joinHere(ctx context.Context, req JoinRequest) (JoinResponse, error) {
+	if err := checkJoin(req); err != nil {
+		return JoinResponse{}, err
+	}
+	if own := m.store.ClusterID(); req.ClusterID != "" && req.ClusterID != own {
+		return JoinResponse{}, wrongCluster(req.ClusterID, own)
+	}
+	m.opMu.Lock()
+	defer m.opMu.Unlock()
+	servers, err := m.store.Servers()
+	if err != nil {
+		return JoinResponse{}, fmt.Errorf("reading configuration: %w", err)
+	}
+	self, other := find(servers, req.NodeID, req.Address)
+	if self == nil && req.Rejoin {
+		return m.confirmRemoved(ctx, req.NodeID)
+	}
+	if other != nil {
+		if err := m.makeRoom(ctx, *other, servers); err != nil {
+			return JoinResponse{}, err
+		}
+	}
+	if err := m.admit(ctx, req, self, servers); err != nil {
+		return JoinResponse{}, err
+	}
+	voter := self != nil && self.Voter && (req.Voter == nil || *req.Voter)
+	return JoinResponse{ClusterID: m.store.ClusterID(), NodeID: req.NodeID, LeaderID: m.cfg.NodeID, Voter: voter}, nil
+}
+
+// confirmRemoved tells a node that it is out only if this node still leads: a
+// deposed leader may simply not know that it is in.
+func (m *Manager) confirmRemoved(ctx context.Context, id string) (JoinResponse, error) {
+	if _, err := m.store.ReadIndex(ctx); err != nil {
+		return JoinResponse{}, fmt.Errorf("confirming leadership: %w", err)
+	}
+	return JoinResponse{ClusterID: m.store.ClusterID(), NodeID: id, LeaderID: m.cfg.NodeID, Removed: true}, nil
+}
+
+// admit brings record and configuration to what req asks. The record goes
+// first: it alone knows whether the node shall vote.
+func (m *Manager) admit(ctx context.Context, req JoinRequest, self *raftstore.Server, servers []raftstore.Server) error {
+	records, err := m.members()
+	if err != nil {
+		return err
+	}
+	have := records[req.NodeID]
+	want := wantVoter(req, have)
+	demote := self != nil && self.Voter && !want
+	if demote && voters(servers) == 1 {
+		return ErrLastVoter
+	}
+	rec := &command.MemberSet{Id: req.NodeID, RaftAddress: req.Address, ApiAddress: req.APIAddress, WantVoter: want}
+	if err := m.setMember(ctx, have, rec); err != nil {
+		return err
+	}
+	if self == nil || self.Address != req.Address {
+		// For a member this changes the address only; a voter stays one.
+		if err := m.store.AddNonvoter(ctx, req.NodeID, req.Address); err != nil {
+			return fmt.Errorf("adding node %s: %w", req.NodeID, err)
+		}
+		m.log.Info("node admitted", "node", req.NodeID, "address", req.Address, "new", self == nil, "voter", want)
+	}
+	if demote {
+		if err := m.store.Demote(ctx, req.NodeID); err != nil {
+			return fmt.Errorf("taking the vote of node %s: %w", req.NodeID, err)
+		}
+	}
+	return nil
+}
+
+// wantVoter: what is asked, else what it was, else a voter.
+func wantVoter(req JoinRequest, have *record.Member) bool {
+	switch {
+	case req.Voter != nil:
+		return *req.Voter
+	case have != nil:
+		return have.WantVoter
+	}
+	return true
+}
+
+func voters(servers []raftstore.Server) int {
+	n := 0
+	for _, s := range servers {
+		if s.Voter {
+			n++
+		}
+	}
+	return n
+}
+
+// makeRoom removes the member that has the address a node announces, if that
+// member is gone. Silence does not show that: it may come back. What shows it is
+// another node at its address, which is what a cleared data directory leaves behind.
+func (m *Manager) makeRoom(ctx context.Context, other raftstore.Server, servers []raftstore.Server) error {
+	if other.ID == m.cfg.NodeID {
+		return fmt.Errorf("%s is the address of node %s, the leader: %w", other.Address, other.ID, ErrAddressInUse)
+	}
+	if err := m.replaced(ctx, other); err != nil {
+		return err
+	}
+	if err := m.checkQuorum(ctx, other, servers); err != nil {
+		return fmt.Errorf("node %s had the address %s and is gone, but cannot be removed: %w", other.ID, other.Address, err)
+	}
+	m.log.Warn("another node has the address of a member; removing that member", "member", other.ID, "address", other.Address)
+	return m.remove(ctx, other)
+}
+
+// replaced is nil if a node other than the member answers at its address. A
+// connection to the process that ended may still be kept, so it asks again.
+func (m *Manager) replaced(ctx context.Context, other raftstore.Server) error {
+	ctx, cancel := context.WithTimeout(ctx, m.time.ask)
+	defer cancel()
+	b := backoff{min: 20 * time.Millisecond, max: 200 * time.Millisecond}
+	for {
+		info, err := m.ask(ctx, other.Address)
+		switch {
+		case err == nil && info.ID != other.ID, errors.Is(err, peer.ErrNoCluster), errors.Is(err, peer.ErrWrongCluster):
+			return nil
+		case err == nil:
+			return fmt.Errorf("node %s answers at %s; let it leave first: %w", other.ID, other.Address, ErrAddressInUse)
+		}
+		if b.wait(ctx) != nil {
+			return fmt.Errorf("%s belongs to node %s, which does not answer; if it is gone, remove it first: %w",
+				other.Address, other.ID, ErrAddressInUse)
+		}
+	}
+}

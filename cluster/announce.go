@@ -1,0 +1,76 @@
+package cluster
+
+import (
+	"context"
+	"slices"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// announce tells the leader this node's addresses if its record differs.
+func (m *Manager) announce(ctx context.Context) {
+	records, err := m.members()
+	if err != nil {
+		m.said.say(hclog.Warn, "announce", "cannot read own member record", "error", err)
+		return
+	}
+	rec := records[m.cfg.NodeID]
+	if rec != nil && rec.RaftAddress == m.cfg.RaftAddr && rec.ApiAddress == m.cfg.APIAddr {
+		return
+	}
+	resp, err := m.Join(ctx, m.announcement(true))
+	if err == nil && !resp.Removed {
+		m.log.Info("announced own addresses", "address", m.cfg.RaftAddr, "api_address", m.cfg.APIAddr)
+	}
+	m.heed(ctx, resp, err)
+}
+
+// callHome goes round by the HTTP API while no leader reaches this node: after
+// its Raft address changed the leader cannot find it, and after it was removed
+// nobody tries. Where others have a leader, that one hears of this node.
+func (m *Manager) callHome(ctx context.Context) {
+	for _, s := range m.look(ctx, m.homes()).nodes {
+		if !s.status.HasState || s.status.LeaderID == "" {
+			continue
+		}
+		if s.status.ClusterID != m.store.ClusterID() {
+			m.said.say(hclog.Error, "wrong cluster "+s.base, "a join address leads to another cluster; this node stays in its own",
+				"address", s.base, "its", s.status.ClusterID, "ours", m.store.ClusterID())
+			continue
+		}
+		jctx, cancel := context.WithTimeout(ctx, m.time.joinCall)
+		var resp JoinResponse
+		err := m.http.post(jctx, s.base, "/cluster/join", m.announcement(true), &resp)
+		cancel()
+		m.heed(ctx, resp, err)
+		if err == nil || m.removed.Load() {
+			return
+		}
+	}
+}
+
+// homes are the API addresses where others may be: those given, and those of
+// the members.
+func (m *Manager) homes() []string {
+	out := slices.Clone(m.cfg.Join)
+	records, err := m.members()
+	if err != nil {
+		return out
+	}
+	for id, r := range records {
+		if id != m.cfg.NodeID && r.ApiAddress != "" && !slices.Contains(out, r.ApiAddress) {
+			out = append(out, r.ApiAddress)
+		}
+	}
+	return out
+}
+
+// heed takes the answer to an announcement.
+func (m *Manager) heed(ctx context.Context, resp JoinResponse, err error) {
+	if err == nil && resp.Removed {
+		err = m.markRemoved()
+	}
+	if err != nil && ctx.Err() == nil {
+		m.said.say(hclog.Warn, "announce", "cannot announce own addresses yet", "error", err)
+	}
+}

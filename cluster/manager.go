@@ -1,0 +1,152 @@
+// Package cluster makes nodes a cluster: who forms it, who joins and leaves,
+// who may vote, where everybody is reached, and how an operation that only the
+// leader can do gets there. See DESIGN.md.
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/neogan74/konsul/raftstore"
+)
+
+// caller asks other nodes; *peer.Client.
+type caller interface {
+	Call(ctx context.Context, addr string, method uint16, body []byte) ([]byte, error)
+}
+
+// zeroTime is "not since any time".
+var zeroTime time.Time
+
+// Manager is one node's membership. Its methods may be called at any time and
+// from any goroutine; Run does the work that nobody asks for.
+type Manager struct {
+	cfg   Config
+	log   hclog.Logger
+	time  timing
+	store Store
+	peers caller
+	http  *httpClient
+	votes *votes
+	said  *progress
+
+	// broken is what New found wrong.
+	broken error
+	// removed: this node is out of its cluster and serves nothing.
+	removed atomic.Bool
+	// opMu makes changes of membership by this node, as leader, one at a time.
+	opMu sync.Mutex
+	// formMu makes taking over a cluster id one at a time.
+	formMu sync.Mutex
+
+	// Of Run's first part alone: since when this node could propose, and the
+	// highest round another proposer used.
+	turnSince time.Time
+	highest   uint64
+}
+
+// New makes a node's manager and registers its methods with the store's peer
+// server. What is wrong with cfg or with cluster-state.json, Run returns.
+func New(cfg Config, store *raftstore.Store) *Manager {
+	m := newManager(cfg, store, store.PeerClient())
+	m.register(store.PeerServer())
+	return m
+}
+
+func newManager(cfg Config, store Store, peers caller) *Manager {
+	if cfg.Logger == nil {
+		cfg.Logger = hclog.NewNullLogger()
+	}
+	if cfg.NodeID == "" {
+		cfg.NodeID = store.NodeID()
+	}
+	cfg.Join = cleanList(cfg.Join)
+	log := cfg.Logger.Named("cluster")
+	m := &Manager{cfg: cfg, log: log, time: defaultTiming(), store: store, peers: peers, http: newHTTPClient(cfg.HTTP)}
+	m.said = newProgress(log, m.time.repeat)
+	m.votes, m.broken = openVotes(cfg.DataDir)
+	for _, a := range cfg.Join {
+		if _, err := baseURL(a); err != nil && m.broken == nil {
+			m.broken = err
+		}
+	}
+	return m
+}
+
+func cleanList(in []string) []string {
+	var out []string
+	for _, a := range in {
+		if a = strings.TrimSpace(a); a != "" {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// Run brings the node into a cluster and keeps it there until ctx ends. It
+// returns nil then, and an error only if the node can never work as it is. A
+// removed node keeps running, so that it can say what it is; see Removed.
+func (m *Manager) Run(ctx context.Context) error {
+	if m.broken != nil {
+		return m.broken
+	}
+	if m.removed.Load() {
+		m.log.Error(m.removedError().Error())
+		<-ctx.Done()
+		return nil
+	}
+	work, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() { m.duties(work) })
+	if err := m.enter(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	m.watchOwn(ctx)
+	<-ctx.Done()
+	return nil
+}
+
+// Joined says whether this node is in its cluster's configuration, as far as
+// it knows, and was not removed.
+func (m *Manager) Joined() bool {
+	if m.removed.Load() || !m.store.HasState() {
+		return false
+	}
+	servers, err := m.store.Servers()
+	if err != nil {
+		return false
+	}
+	self, _ := find(servers, m.cfg.NodeID, "")
+	return self != nil
+}
+
+// Removed says whether this node was removed from its cluster.
+func (m *Manager) Removed() bool { return m.removed.Load() }
+
+// markRemoved stops serving, for good: durable when it returns.
+func (m *Manager) markRemoved() error {
+	if m.removed.Swap(true) {
+		return nil
+	}
+	m.log.Error(m.removedError().Error())
+	if err := m.store.MarkRemoved(); err != nil {
+		return fmt.Errorf("stopping to serve: %w", err)
+	}
+	return m.votes.setRemoved()
+}
+
+func (m *Manager) removedError() error {
+	return fmt.Errorf("this node was removed from cluster %s and serves no more; to let it join again, stop it, clear its data directory %s and start it: %w",
+		m.store.ClusterID(), m.cfg.DataDir, raftstore.ErrRemoved)
+}

@@ -1,0 +1,77 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/neogan74/konsul/raftstore"
+)
+
+// Transfer gives the leadership to node to, or, if to is empty, to the voter
+// that is best prepared; any node, passed on to the leader. It returns who leads
+// now. If to leads already, that is a success.
+//
+// Errors: ErrUnknownMember; ErrNotVoter; ErrLastVoter (nobody else can lead);
+// ErrTransferFailed (this leader still leads); and those of raftstore.Store.Apply.
+func (m *Manager) Transfer(ctx context.Context, to string) (string, error) {
+	resp, err := onLeader(ctx, m, methodTransfer, idRequest{ID: to}, false, m.transferHere)
+	return resp.ID, err
+}
+
+// transferHere is Transfer on the leader.
+func (m *Manager) transferHere(ctx context.Context, req idRequest) (idRequest, error) {
+	m.opMu.Lock()
+	defer m.opMu.Unlock()
+	servers, err := m.store.Servers()
+	if err != nil {
+		return idRequest{}, fmt.Errorf("reading configuration: %w", err)
+	}
+	if req.ID != "" {
+		server, _ := find(servers, req.ID, "")
+		switch {
+		case server == nil:
+			return idRequest{}, fmt.Errorf("%s: %w", req.ID, ErrUnknownMember)
+		case req.ID == m.cfg.NodeID:
+			return req, nil
+		case !server.Voter:
+			return idRequest{}, fmt.Errorf("%s: %w", req.ID, ErrNotVoter)
+		}
+	}
+	if voters(servers) == 1 {
+		return idRequest{}, fmt.Errorf("nobody else can lead: %w", ErrLastVoter)
+	}
+	id, err := m.handOver(ctx, req.ID)
+	return idRequest{ID: id}, err
+}
+
+// handOver transfers and waits until this node knows the next leader.
+func (m *Manager) handOver(ctx context.Context, to string) (string, error) {
+	if err := m.store.Transfer(ctx, to); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrTransferFailed, err)
+	}
+	for {
+		if id, _, ok := m.store.Leader(); ok && id != m.cfg.NodeID {
+			m.log.Info("leadership handed over", "to", id)
+			return id, nil
+		}
+		if err := pause(ctx, 10*time.Millisecond); err != nil {
+			return "", fmt.Errorf("waiting for the next leader: %w", raftstore.ErrNoLeader)
+		}
+	}
+}
+
+// TakeSnapshot makes the leader take a Raft snapshot now; any node. It returns
+// the index the snapshot reaches at least.
+func (m *Manager) TakeSnapshot(ctx context.Context) (uint64, error) {
+	resp, err := onLeader(ctx, m, methodSnapshot, none{}, true, m.snapshotHere)
+	return resp.Index, err
+}
+
+func (m *Manager) snapshotHere(ctx context.Context, _ none) (indexResponse, error) {
+	index := m.store.AppliedIndex()
+	if err := m.store.TakeSnapshot(ctx); err != nil {
+		return indexResponse{}, fmt.Errorf("taking snapshot: %w", err)
+	}
+	return indexResponse{Index: index}, nil
+}
