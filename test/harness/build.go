@@ -62,17 +62,15 @@ func build(v Variant) (string, error) {
 		builds.dir = dir
 	}
 	out := filepath.Join(builds.dir, "konsul")
-	args := []string{"build", "-o", out}
-	if v != Plain {
-		out += "-" + string(v)
-		args[2] = out
-	}
+	tags := "hashicorpmetrics" // as in the Makefile
+	var race []string
 	switch v {
 	case Race:
-		args = append(args, "-race")
+		out, race = out+"-race", []string{"-race"}
 	case Failpoints:
-		args = append(args, "-tags", "failpoints")
+		out, tags = out+"-failpoints", tags+",failpoints"
 	}
+	args := append([]string{"build", "-o", out, "-tags", tags}, race...)
 	cmd := exec.Command("go", append(args, "./cmd/konsul")...)
 	cmd.Dir = Root()
 	if text, err := cmd.CombinedOutput(); err != nil {

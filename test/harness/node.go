@@ -26,7 +26,7 @@ type Node struct {
 	binary string
 	prefix []string // put before the binary: "ip netns exec NAME"
 	env    map[string]string
-	proc   *process
+	proc   *Process
 	down   downtime
 }
 
@@ -40,10 +40,10 @@ func (n *Node) Start() {
 
 // TryStart is Start for a caller that handles the error, on any goroutine.
 func (n *Node) TryStart() error {
-	if n.proc != nil && n.proc.running() {
+	if n.proc != nil && n.proc.Running() {
 		return fmt.Errorf("already running with pid %d", n.proc.pid)
 	}
-	p, err := start(append(append([]string{}, n.prefix...), n.binary), n.environ(), n.Dir, n.LogFile)
+	p, err := StartProcess(append(append([]string{}, n.prefix...), n.binary), n.environ(), n.Dir, n.LogFile)
 	if err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func (n *Node) TryKill9() error {
 	if n.proc == nil {
 		return nil
 	}
-	return n.proc.kill()
+	return n.proc.Kill()
 }
 
 // Stop asks the process to end (SIGTERM) and fails the test if it has not
@@ -117,7 +117,7 @@ func (n *Node) Pause() {
 func (n *Node) Resume() { _ = n.proc.signal(syscall.SIGCONT) }
 
 // Running says whether the process is there (a paused one is).
-func (n *Node) Running() bool { return n.proc != nil && n.proc.running() }
+func (n *Node) Running() bool { return n.proc != nil && n.proc.Running() }
 
 // PID is the process id of the present or the last run.
 func (n *Node) PID() int { return n.proc.pid }
@@ -170,7 +170,7 @@ func (n *Node) Log(max int) string {
 // cleanup ends the process and, if the test failed, prints and keeps its log.
 func (n *Node) cleanup() {
 	if n.proc != nil {
-		if err := n.proc.kill(); err != nil {
+		if err := n.proc.Kill(); err != nil {
 			n.t.Errorf("%s: cleaning up: %v", n.Name, err)
 		}
 	}
@@ -185,3 +185,7 @@ func (n *Node) cleanup() {
 		_ = os.WriteFile(filepath.Join(keep, name), []byte(n.Log(64<<20)), 0o600)
 	}
 }
+
+// MarkDown says that the node is about to be broken in a way this package does
+// not know: its clients may see broken connections until WaitReady.
+func (n *Node) MarkDown() { n.down.begin() }

@@ -11,19 +11,19 @@ import (
 	"time"
 )
 
-// process is one run of the program. It dies with the test process.
-type process struct {
+// Process is one run of a program. It dies with the process that started it.
+type Process struct {
 	pid    int
 	exited chan struct{} // closed when the process has been waited for
 	state  *os.ProcessState
 }
 
-// start runs argv with its output appended to the file log.
+// StartProcess runs argv with its output appended to the file log.
 //
 // PR_SET_PDEATHSIG is tied to the thread that forked, not to the process, so
 // the goroutine that starts the program keeps its thread until the program has
 // ended.
-func start(argv, env []string, dir, log string) (*process, error) {
+func StartProcess(argv, env []string, dir, log string) (*Process, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -32,7 +32,7 @@ func start(argv, env []string, dir, log string) (*process, error) {
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = env, dir, out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	p := &process{exited: make(chan struct{})}
+	p := &Process{exited: make(chan struct{})}
 	started := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
@@ -51,7 +51,7 @@ func start(argv, env []string, dir, log string) (*process, error) {
 }
 
 // signal sends sig to the process itself.
-func (p *process) signal(sig syscall.Signal) error {
+func (p *Process) signal(sig syscall.Signal) error {
 	select {
 	case <-p.exited:
 		return os.ErrProcessDone
@@ -60,8 +60,8 @@ func (p *process) signal(sig syscall.Signal) error {
 	}
 }
 
-// running says whether the process has not ended yet.
-func (p *process) running() bool {
+// Running says whether the process has not ended yet.
+func (p *Process) Running() bool {
 	select {
 	case <-p.exited:
 		return false
@@ -70,8 +70,11 @@ func (p *process) running() bool {
 	}
 }
 
+// PID is the process id.
+func (p *Process) PID() int { return p.pid }
+
 // wait waits for the process to end, at most d.
-func (p *process) wait(d time.Duration) error {
+func (p *Process) wait(d time.Duration) error {
 	select {
 	case <-p.exited:
 		return nil
@@ -80,8 +83,8 @@ func (p *process) wait(d time.Duration) error {
 	}
 }
 
-// kill ends the process with SIGKILL (which also ends a stopped one) and waits.
-func (p *process) kill() error {
+// Kill ends the process with SIGKILL (which also ends a stopped one) and waits.
+func (p *Process) Kill() error {
 	if err := p.signal(syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) && !errors.Is(err, syscall.ESRCH) {
 		return err
 	}
