@@ -2,25 +2,31 @@ package client
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
+	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"unicode/utf8"
 )
 
 // BatchSet writes all items at once, or none, and gives the index of the write. At
 // most 1,024 items and 1 MiB.
 func (c *Client) BatchSet(ctx context.Context, items map[string][]byte, options ...WriteOption) (uint64, error) {
-	plain := make(map[string]string, len(items))
-	for key, value := range items {
-		if err := checkJSONKey(key); err != nil {
-			return 0, err
-		}
-		if !utf8.Valid(value) {
-			return c.batchSetTxn(ctx, items, options)
-		}
-		plain[key] = string(value)
+	keys := slices.Collect(maps.Keys(items))
+	names, encoding, err := jsonKeys(keys)
+	if err != nil {
+		return 0, err
 	}
-	req, err := postJSON("/batch/set", map[string]any{"items": plain})
+	doc := struct {
+		Items        map[string]textValue `json:"items"`
+		KeysEncoding string               `json:"keys_encoding,omitempty"`
+	}{make(map[string]textValue, len(items)), encoding}
+	for i, key := range keys {
+		doc.Items[names[i]] = items[key]
+	}
+	req, err := postJSON("/batch/set", doc)
 	if err != nil {
 		return 0, err
 	}
@@ -29,16 +35,6 @@ func (c *Client) BatchSet(ctx context.Context, items map[string][]byte, options 
 	}
 	err = c.call(ctx, req.applyWrite(options), &result)
 	return result.ModifyIndex, err
-}
-
-// batchSetTxn writes values that are not text: a transaction says the encoding of each.
-func (c *Client) batchSetTxn(ctx context.Context, items map[string][]byte, options []WriteOption) (uint64, error) {
-	txn := c.Txn()
-	for key, value := range items {
-		txn.Then(OpSet(key, value))
-	}
-	result, err := txn.Commit(ctx, options...)
-	return result.Index, err
 }
 
 // BatchDelete removes all the keys at once and says how many were there.
@@ -61,35 +57,71 @@ func (c *Client) BatchGet(ctx context.Context, keys []string, options ...ReadOpt
 		return nil, nil, err
 	}
 	var result struct {
-		Found    map[string]textValue `json:"found"`
-		NotFound []string             `json:"not_found"`
+		Found        map[string]textValue `json:"found"`
+		NotFound     []string             `json:"not_found"`
+		KeysEncoding string               `json:"keys_encoding"`
 	}
 	if err := c.call(ctx, req.applyRead(options), &result); err != nil {
 		return nil, nil, err
 	}
 	found = make(map[string][]byte, len(result.Found))
-	for key, value := range result.Found {
-		found[key] = value
+	for name, value := range result.Found {
+		key, err := decodeText(name, result.KeysEncoding)
+		if err != nil {
+			return nil, nil, fmt.Errorf("decoding the keys found: %w", err)
+		}
+		found[string(key)] = value
+	}
+	if err := decodeKeys(result.NotFound, result.KeysEncoding); err != nil {
+		return nil, nil, err
 	}
 	return found, result.NotFound, nil
 }
 
 func keysRequest(path string, keys []string) (*request, error) {
-	for _, key := range keys {
-		if err := checkJSONKey(key); err != nil {
-			return nil, err
-		}
+	names, encoding, err := jsonKeys(keys)
+	if err != nil {
+		return nil, err
 	}
-	return postJSON(path, map[string][]string{"keys": keys})
+	return postJSON(path, struct {
+		Keys         []string `json:"keys"`
+		KeysEncoding string   `json:"keys_encoding,omitempty"`
+	}{names, encoding})
 }
 
-// checkJSONKey: inside JSON a key is text; bytes that are not would be changed silently.
-func checkJSONKey(key string) error {
-	if err := checkKey(key); err != nil {
-		return err
+// jsonKeys writes keys as text, or all of them in base64 if one is not UTF-8: in a
+// JSON object only text can be a name.
+func jsonKeys(keys []string) ([]string, string, error) {
+	encoding := ""
+	for _, key := range keys {
+		if err := checkKey(key); err != nil {
+			return nil, "", err
+		}
+		if !utf8.ValidString(key) {
+			encoding = "base64"
+		}
 	}
-	if !utf8.ValidString(key) {
-		return badRequest("the key %q is not UTF-8: batches and transactions cannot carry it", key)
+	if encoding == "" {
+		return keys, "", nil
+	}
+	names := make([]string, len(keys))
+	for i, key := range keys {
+		names[i] = base64.StdEncoding.EncodeToString([]byte(key))
+	}
+	return names, encoding, nil
+}
+
+// decodeKeys undoes jsonKeys in place.
+func decodeKeys(names []string, encoding string) error {
+	if encoding == "" {
+		return nil
+	}
+	for i, name := range names {
+		key, err := decodeText(name, encoding)
+		if err != nil {
+			return fmt.Errorf("decoding a key: %w", err)
+		}
+		names[i] = string(key)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"net/http"
+	"time"
 )
 
 // Peer is a node of the cluster, as the asked node knows it.
@@ -12,7 +13,8 @@ type Peer struct {
 	APIAddress string `json:"api_address"` // host:port of its HTTP API
 	Voter      bool   `json:"voter"`
 	Leader     bool   `json:"leader"`
-	// LastContactMS is how long ago the leader heard of it, in milliseconds.
+	// LastContactMS is how long ago it heard from the leader, in milliseconds: 0 for the
+	// leader, -1 if it did not answer.
 	LastContactMS int64  `json:"last_contact_ms"`
 	AppliedIndex  uint64 `json:"applied_index"`
 	Healthy       bool   `json:"healthy"`
@@ -31,7 +33,9 @@ type Status struct {
 	Peers        []Peer `json:"peers"`
 	Address      string `json:"address"`
 	APIAddress   string `json:"api_address"`
-	Version      string `json:"version"`
+	// HasState: the node holds the state of a cluster.
+	HasState bool   `json:"has_state"`
+	Version  string `json:"version"`
 }
 
 // Leader is who leads.
@@ -57,6 +61,18 @@ type JoinRequest struct {
 	ClusterID  string `json:"cluster_id,omitempty"`
 	Voter      *bool  `json:"voter,omitempty"`
 }
+
+// JoinResult is what a join came to.
+type JoinResult struct {
+	ClusterID string `json:"cluster_id"`
+	NodeID    string `json:"node_id"`
+	LeaderID  string `json:"leader_id"`
+	// Voter: it votes already; a new node becomes a voter once it has caught up.
+	Voter bool `json:"voter"`
+}
+
+// adminWait is added to the timeout of what moves nodes or data about.
+const adminWait = time.Minute
 
 // Status asks a node how it sees the cluster.
 func (c *Client) Status(ctx context.Context) (Status, error) {
@@ -84,7 +100,7 @@ func (c *Client) Leader(ctx context.Context) (Leader, error) {
 // Digest asks a node for the digest of its state at an index, for which it waits;
 // 0 = what it has now. Use Node to say which node.
 func (c *Client) Digest(ctx context.Context, at uint64) (Digest, error) {
-	req := &request{method: http.MethodGet, path: "/cluster/digest", read: true}
+	req := &request{method: http.MethodGet, path: "/cluster/digest", read: true, extra: adminWait}
 	if at > 0 {
 		req.setUint("at", at)
 	}
@@ -94,13 +110,17 @@ func (c *Client) Digest(ctx context.Context, at uint64) (Digest, error) {
 }
 
 // Join asks the cluster to take the described node in.
-func (c *Client) Join(ctx context.Context, join JoinRequest) error {
-	return c.post(ctx, "/cluster/join", join, nil)
+func (c *Client) Join(ctx context.Context, join JoinRequest) (JoinResult, error) {
+	var result JoinResult
+	err := c.post(ctx, "/cluster/join", join, &result)
+	return result, err
 }
 
 // JoinTo tells the asked node to join the cluster at these API addresses.
-func (c *Client) JoinTo(ctx context.Context, addresses ...string) error {
-	return c.post(ctx, "/cluster/join", map[string][]string{"join": addresses}, nil)
+func (c *Client) JoinTo(ctx context.Context, addresses ...string) (JoinResult, error) {
+	var result JoinResult
+	err := c.post(ctx, "/cluster/join", map[string][]string{"join": addresses}, &result)
+	return result, err
 }
 
 // Leave removes a node from the cluster; it hands over the leadership first.
@@ -108,7 +128,8 @@ func (c *Client) Leave(ctx context.Context, nodeID string) error {
 	if nodeID == "" {
 		return badRequest("which node is to leave?")
 	}
-	return c.call(ctx, &request{method: http.MethodDelete, path: "/cluster/leave/" + escape(nodeID, false)}, nil)
+	req := &request{method: http.MethodDelete, path: "/cluster/leave/" + escape(nodeID, false), extra: adminWait}
+	return c.call(ctx, req, nil)
 }
 
 // Transfer moves the leadership to a node, or with "" to the best one, and gives the
@@ -141,5 +162,6 @@ func (c *Client) post(ctx context.Context, path string, body, out any) error {
 	if err != nil {
 		return err
 	}
+	req.extra = adminWait
 	return c.call(ctx, req, out)
 }

@@ -12,7 +12,7 @@ import (
 
 // The kinds of failure, for errors.Is. One *Error may be several of them.
 var (
-	// ErrNotFound: the key (or the route, or the service) is not there.
+	// ErrNotFound: the key (or the member, or the route) is not there.
 	ErrNotFound = errors.New("not found")
 	// ErrCASConflict: a condition on a modify index did not hold; Error.ModifyIndex is the current one.
 	ErrCASConflict = errors.New("cas conflict")
@@ -62,6 +62,7 @@ var codes = map[string]struct {
 	"key_not_found":     {ErrNotFound, false},
 	"service_not_found": {ErrNotFound, false},
 	"not_found":         {ErrNotFound, false},
+	"member_not_found":  {ErrNotFound, false},
 	"cas_conflict":      {ErrCASConflict, false},
 	"exists":            {ErrCASConflict, false}, // the condition was that it does not
 	"compacted":         {ErrCompacted, false},

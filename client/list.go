@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"net/http"
 	"strconv"
@@ -98,6 +99,9 @@ func (c *Client) pages(ctx context.Context, o ListOptions, values bool, options 
 }
 
 func (c *Client) page(ctx context.Context, o ListOptions, values bool, options []ReadOption) (Page, error) {
+	if values && o.Separator != "" {
+		return Page{}, badRequest("a separator is for lists of keys, without values")
+	}
 	var page Page
 	req := &request{method: http.MethodGet, path: "/kv"}
 	for name, value := range map[string]string{"prefix": o.Prefix, "after": o.After, "separator": o.Separator} {
@@ -115,16 +119,25 @@ func (c *Client) page(ctx context.Context, o ListOptions, values bool, options [
 	asked := req.meta
 	req.meta = &page.Meta
 	var answer struct {
-		Keys    []string `json:"keys"`
-		Entries []Entry  `json:"entries"`
-		Next    *string  `json:"next"`
+		Keys         []string `json:"keys"`
+		KeysEncoding string   `json:"keys_encoding"`
+		Entries      []Entry  `json:"entries"`
+		Next         *string  `json:"next"`
+		NextEncoding string   `json:"next_encoding"`
 	}
 	if err := c.call(ctx, req, &answer); err != nil {
 		return Page{}, err
 	}
+	if err := decodeKeys(answer.Keys, answer.KeysEncoding); err != nil {
+		return Page{}, err
+	}
 	page.Keys, page.Entries = answer.Keys, answer.Entries
 	if answer.Next != nil && *answer.Next != "" {
-		page.Next, page.More = *answer.Next, true
+		next, err := decodeText(*answer.Next, answer.NextEncoding)
+		if err != nil {
+			return Page{}, fmt.Errorf("decoding next: %w", err)
+		}
+		page.Next, page.More = string(next), true
 	}
 	if asked != nil {
 		*asked = page.Meta

@@ -14,6 +14,16 @@ type OpResult struct {
 	Entry Entry
 	// Deleted is how many keys a delete or delete_prefix removed.
 	Deleted int
+
+	raw json.RawMessage
+}
+
+// MarshalJSON gives the result as the server wrote it.
+func (r OpResult) MarshalJSON() ([]byte, error) {
+	if r.raw == nil {
+		return []byte("{}"), nil
+	}
+	return r.raw, nil
 }
 
 // UnmarshalJSON reads one of "results".
@@ -29,6 +39,7 @@ func (r *OpResult) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &r.Entry); err != nil {
 		return err
 	}
+	r.raw = bytes.Clone(b)
 	r.Found = j.Value != nil
 	if j.Found != nil {
 		r.Found = *j.Found

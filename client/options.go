@@ -129,7 +129,9 @@ func (r *request) applyRead(options []ReadOption) *request {
 	return r
 }
 
+// applyWrite is for writes to the key space, not to the cluster.
 func (r *request) applyWrite(options []WriteOption) *request {
+	r.keyable = true
 	for _, o := range options {
 		o.write(r)
 	}

@@ -23,8 +23,10 @@ type request struct {
 	body        []byte
 	// read: it changes nothing, so it may be sent again whatever happened to it.
 	read bool
-	// idempotencyKey makes a write safe to send again.
+	// idempotencyKey makes a write safe to send again; keyable says that the server
+	// remembers the answer to this kind of write.
 	idempotencyKey string
+	keyable        bool
 	// extra is added to the timeout of an attempt: the wait of a blocking read.
 	extra time.Duration
 	// accept: statuses that are answers although they are not 2xx.

@@ -17,7 +17,7 @@ const (
 // retry runs try against one address after the other until it succeeds, fails for
 // good, or the budget (the context, RetryTimeout) is used up.
 func (c *Client) retry(ctx context.Context, req *request, try func(*url.URL) *Error) error {
-	if !req.read && req.idempotencyKey == "" && c.autoIdempotency {
+	if req.keyable && req.idempotencyKey == "" && c.autoIdempotency {
 		req.idempotencyKey = cryptorand.Text()
 	}
 	run := &attempts{client: c, req: req, started: time.Now(), at: c.current.Load()}

@@ -48,18 +48,14 @@ func (t *Txn) Else(ops ...Op) *Txn {
 type Compare struct {
 	key, target, op string
 	value           any
-	err             error
+	encoding        string
 }
 
-// CompareValue compares the key's value; op is =, !=, < or > in byte order. The value
-// must be UTF-8. An absent key has no value: only != holds.
+// CompareValue compares the key's value; op is =, !=, < or > in byte order. An absent
+// key has no value: only != holds.
 func CompareValue(key, op string, value []byte) Compare {
 	text, encoding := encodeText(value)
-	cmp := Compare{key: key, target: "value", op: op, value: text}
-	if encoding != "" {
-		cmp.err = badRequest("the value compared with %q is not UTF-8", key)
-	}
-	return cmp
+	return Compare{key: key, target: "value", op: op, value: text, encoding: encoding}
 }
 
 // CompareModifyIndex compares the key's modify index; an absent key has 0.
@@ -142,19 +138,22 @@ func (c *Client) CommitJSON(ctx context.Context, doc []byte, options ...WriteOpt
 }
 
 type compareJSON struct {
-	Key    string `json:"key"`
-	Target string `json:"target"`
-	Op     string `json:"op"`
-	Value  any    `json:"value"`
+	Key         string `json:"key"`
+	KeyEncoding string `json:"key_encoding,omitempty"`
+	Target      string `json:"target"`
+	Op          string `json:"op"`
+	Value       any    `json:"value"`
+	Encoding    string `json:"encoding,omitempty"`
 }
 
 type opJSON struct {
-	Op       string  `json:"op"`
-	Key      string  `json:"key"`
-	Value    *string `json:"value,omitempty"`
-	Encoding string  `json:"encoding,omitempty"`
-	CAS      *uint64 `json:"cas,omitempty"`
-	Flags    uint64  `json:"flags,omitempty"`
+	Op          string  `json:"op"`
+	Key         string  `json:"key"`
+	KeyEncoding string  `json:"key_encoding,omitempty"`
+	Value       *string `json:"value,omitempty"`
+	Encoding    string  `json:"encoding,omitempty"`
+	CAS         *uint64 `json:"cas,omitempty"`
+	Flags       uint64  `json:"flags,omitempty"`
 }
 
 func (t *Txn) document() ([]byte, error) {
@@ -164,13 +163,11 @@ func (t *Txn) document() ([]byte, error) {
 		Else    []opJSON      `json:"else,omitempty"`
 	}{}
 	for _, cmp := range t.compare {
-		if cmp.err != nil {
-			return nil, cmp.err
-		}
-		if err := checkJSONKey(cmp.key); err != nil {
+		if err := checkKey(cmp.key); err != nil {
 			return nil, err
 		}
-		doc.Compare = append(doc.Compare, compareJSON{cmp.key, cmp.target, cmp.op, cmp.value})
+		key, keyEncoding := encodeText([]byte(cmp.key))
+		doc.Compare = append(doc.Compare, compareJSON{key, keyEncoding, cmp.target, cmp.op, cmp.value, cmp.encoding})
 	}
 	var err error
 	if doc.Then, err = opsJSON(t.then); err != nil {
@@ -185,10 +182,11 @@ func (t *Txn) document() ([]byte, error) {
 func opsJSON(ops []Op) ([]opJSON, error) {
 	var out []opJSON
 	for _, op := range ops {
-		if err := checkJSONKey(op.key); err != nil {
+		if err := checkKey(op.key); err != nil {
 			return nil, err
 		}
-		j := opJSON{Op: op.kind, Key: op.key, CAS: op.cas, Flags: op.flags}
+		j := opJSON{Op: op.kind, CAS: op.cas, Flags: op.flags}
+		j.Key, j.KeyEncoding = encodeText([]byte(op.key))
 		if op.kind == "set" {
 			text, encoding := encodeText(op.value)
 			j.Value, j.Encoding = &text, encoding

@@ -113,10 +113,15 @@ func clusterJoin(f *kvFlags) *cobra.Command {
 		Args:    args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.run(cmd, "cluster join "+args[0], func(c *client.Client) error {
-				if err := c.JoinTo(cmd.Context(), args[0]); err != nil {
+				joined, err := c.JoinTo(cmd.Context(), args[0])
+				if err != nil {
 					return err
 				}
-				return f.done(cmd, map[string]any{"joined": args[0]}, "joined the cluster at "+args[0])
+				if f.json {
+					return printJSON(cmd.OutOrStdout(), joined)
+				}
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s has joined the cluster %s\n", joined.NodeID, joined.ClusterID)
+				return err
 			})
 		},
 	}

@@ -109,9 +109,9 @@ func kvPut(f *kvFlags) *cobra.Command {
 				}
 				if f.json {
 					return printJSON(cmd.OutOrStdout(), struct {
-						Key string `json:"key"`
+						jsonKey
 						client.PutResult
-					}{args[0], result})
+					}{keyJSON(args[0]), result})
 				}
 				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is set (index %d)\n", name, result.ModifyIndex)
 				return err
@@ -165,7 +165,10 @@ func deleteKey(cmd *cobra.Command, f *kvFlags, c *client.Client, key string) err
 		return err
 	}
 	if f.json {
-		return printJSON(cmd.OutOrStdout(), map[string]any{"key": key, "deleted": deleted})
+		return printJSON(cmd.OutOrStdout(), struct {
+			jsonKey
+			Deleted bool `json:"deleted"`
+		}{keyJSON(key), deleted})
 	}
 	text := "%s is deleted\n"
 	if !deleted {
@@ -184,7 +187,7 @@ func deletePrefix(cmd *cobra.Command, f *kvFlags, c *client.Client, prefix strin
 		return err
 	}
 	if f.json {
-		return printJSON(cmd.OutOrStdout(), map[string]any{"prefix": prefix, "deleted": n})
+		return printJSON(cmd.OutOrStdout(), map[string]any{"deleted": n})
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%d keys are deleted\n", n)
 	return err

@@ -65,7 +65,7 @@ func list(ctx context.Context, out *bufio.Writer, c *client.Client, o client.Lis
 			if err != nil {
 				return err
 			}
-			if err := print([]string{key}, key); err != nil {
+			if err := print([]string{key}, listedKey(key)); err != nil {
 				return err
 			}
 		}
@@ -81,6 +81,14 @@ func list(ctx context.Context, out *bufio.Writer, c *client.Client, o client.Lis
 		}
 	}
 	return print(nil, nil)
+}
+
+// listedKey is a key in a JSON list: text, or an object if it is not UTF-8.
+func listedKey(key string) any {
+	if j := keyJSON(key); j.KeyEncoding != "" {
+		return j
+	}
+	return key
 }
 
 // printer prints one item, as columns or as JSON; nil columns end the list.

@@ -72,12 +72,12 @@ func writeEvent(out io.Writer, event client.Event) error {
 type eventLine struct {
 	Type  client.EventType `json:"type"`
 	Index uint64           `json:"index"`
-	Key   string           `json:"key"`
-	Entry *client.Entry    `json:"entry,omitempty"`
+	jsonKey
+	Entry *client.Entry `json:"entry,omitempty"`
 }
 
 func writeEventJSON(out io.Writer, event client.Event) error {
-	line := eventLine{Type: event.Type, Index: event.Index, Key: event.Key}
+	line := eventLine{Type: event.Type, Index: event.Index, jsonKey: keyJSON(event.Key)}
 	if event.Type == client.EventPut {
 		line.Entry = &event.Entry
 	}

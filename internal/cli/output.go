@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"os"
@@ -49,6 +50,19 @@ func readable(b []byte) string {
 		}
 	}
 	return string(b)
+}
+
+// jsonKey is a key in JSON, as the HTTP API writes it: base64 if it is not UTF-8.
+type jsonKey struct {
+	Key         string `json:"key"`
+	KeyEncoding string `json:"key_encoding,omitempty"`
+}
+
+func keyJSON(key string) jsonKey {
+	if utf8.ValidString(key) {
+		return jsonKey{Key: key}
+	}
+	return jsonKey{base64.StdEncoding.EncodeToString([]byte(key)), "base64"}
 }
 
 func yesNo(b bool) string {
