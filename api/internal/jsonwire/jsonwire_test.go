@@ -8,33 +8,9 @@ import (
 	"unicode/utf8"
 )
 
-// skip reads any value, as the API's decoders together would.
-func skip(r *Reader) error {
-	switch c := r.Kind(); c {
-	case '{':
-		return r.Object(func([]byte) error { return skip(r) })
-	case '[':
-		return r.Array(func() error { return skip(r) })
-	case '"':
-		_, err := r.Bytes()
-		return err
-	case 't', 'f':
-		_, err := r.Bool()
-		return err
-	case 'n':
-		if r.Null() {
-			return nil
-		}
-		return r.fail("null was expected")
-	default:
-		_, err := r.Uint()
-		return err
-	}
-}
-
 func parse(doc []byte) error {
 	r := NewReader(doc)
-	if err := skip(r); err != nil {
+	if err := r.Skip(); err != nil {
 		return err
 	}
 	return r.End()

@@ -208,3 +208,25 @@ func clip(name []byte) string {
 	}
 	return string(name[:cut]) + "..."
 }
+
+// Skip reads one value of any kind, numbers being whole ones, and checks it.
+func (r *Reader) Skip() error {
+	var err error
+	switch r.Kind() {
+	case '{':
+		return r.Object(func([]byte) error { return r.Skip() })
+	case '[':
+		return r.Array(r.Skip)
+	case '"':
+		_, err = r.Bytes()
+	case 't', 'f':
+		_, err = r.Bool()
+	case 'n':
+		if !r.Null() {
+			err = r.fail("null was expected")
+		}
+	default:
+		_, err = r.Uint()
+	}
+	return err
+}

@@ -1,0 +1,257 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/neogan74/konsul/fsm"
+)
+
+// watchRequest is what GET /watch asks for.
+type watchRequest struct {
+	filter fsm.Filter
+	prev   bool
+	from   uint64
+	known  bool // from was given
+}
+
+// watch is GET /watch.
+func (c *call) watch() error {
+	wr, err := c.takeWatch()
+	if err != nil {
+		return err
+	}
+	leave, err := c.enterWaiting()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	c.s.watchers.Add(1)
+	defer c.s.watchers.Add(-1)
+	if err := c.watchStart(wr); err != nil {
+		return err
+	}
+	sub, err := c.s.node.Subscribe(wr.filter, wr.from)
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	ctx, cancel := c.waitContext(0)
+	defer cancel()
+	s := &eventStream{c: c, rc: http.NewResponseController(c.w), prev: wr.prev, complete: wr.from}
+	return s.run(ctx, sub)
+}
+
+// takeWatch takes the parameters. Last-Event-ID wins over from: a browser that
+// reconnects repeats the address it was given at first.
+func (c *call) takeWatch() (*watchRequest, error) {
+	for _, name := range []string{"service", "services"} {
+		if _, given := c.query.text(name); given {
+			return nil, badRequest("parameter %s is not supported yet", name)
+		}
+	}
+	wr := new(watchRequest)
+	key, byKey := c.query.text("key")
+	prefix, byPrefix := c.query.text("prefix")
+	switch {
+	case byKey == byPrefix:
+		return nil, badRequest("one of the parameters key and prefix is required")
+	case byKey:
+		wr.filter.Key = []byte(key)
+		if err := checkKey("parameter key", wr.filter.Key); err != nil {
+			return nil, err
+		}
+	default:
+		wr.filter.Prefix = []byte(prefix)
+		if err := checkKeyLen("parameter prefix", len(prefix)); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if wr.prev, err = c.query.flag("prev"); err != nil {
+		return nil, err
+	}
+	if wr.from, wr.known, err = c.query.number("from"); err != nil {
+		return nil, err
+	}
+	if err := c.query.done(); err != nil {
+		return nil, err
+	}
+	if id := c.r.Header.Get("Last-Event-ID"); id != "" {
+		if wr.from, err = strconv.ParseUint(id, 10, 64); err != nil {
+			return nil, badRequest("Last-Event-ID must be an index")
+		}
+		wr.known = true
+	}
+	return wr, nil
+}
+
+// watchStart finds out where the watch starts: now, which is an index at or beyond
+// every write acknowledged so far, or the index given, which may be ahead of this
+// node but not of the cluster.
+func (c *call) watchStart(wr *watchRequest) error {
+	if !wr.known || wr.from > c.s.node.Published() {
+		ctx, cancel := context.WithTimeout(c.r.Context(), c.s.cfg.ReadTimeout)
+		now, err := c.s.node.ReadIndex(ctx)
+		cancel()
+		switch {
+		case err != nil:
+			return err
+		case !wr.known:
+			wr.from = now
+		case wr.from > now:
+			f := badRequest("index %d is newer than the newest, %d", wr.from, now)
+			f.numbers = []number{{"newest_index", now}}
+			return f
+		}
+	}
+	leader, _, _ := c.s.node.Leader()
+	c.describe(wr.from, leader)
+	return nil
+}
+
+// eventStream writes Server-Sent Events (https://html.spec.whatwg.org/#server-sent-events).
+type eventStream struct {
+	c    *call
+	rc   *http.ResponseController
+	prev bool
+	// complete is the index up to which the client has everything, sent the last one
+	// it was told.
+	complete, sent uint64
+	past           View // of index pastAt, for previous values
+	pastAt         uint64
+}
+
+// run sends until the client goes, reads too slowly, the server drains, or the
+// history is left behind. The last three end with an event that says so.
+func (s *eventStream) run(ctx context.Context, sub Subscription) error {
+	c := s.c
+	c.patient(0)
+	c.w.Header()["Cache-Control"] = noCache
+	c.w.Header()["X-Accel-Buffering"] = []string{"no"}
+	c.begin(contentEvents)
+	s.progress("watching")
+	for {
+		if err := s.flush(); err != nil {
+			return nil //nolint:nilerror // the client is gone or does not read: nobody to tell
+		}
+		wait, cancel := context.WithTimeout(ctx, c.s.cfg.Keepalive)
+		events, complete, err := sub.Next(wait)
+		cancel()
+		switch {
+		case err == nil:
+			s.complete = complete
+			if err := s.events(events); err != nil {
+				return nil //nolint:nilerror // as above
+			}
+		case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
+			s.complete = sub.Progress()
+			s.progress("alive")
+		case c.r.Context().Err() != nil:
+			return nil
+		case ctx.Err() != nil:
+			return s.end(errDraining)
+		default:
+			return s.end(err)
+		}
+	}
+}
+
+// progress is a comment and, if it has moved, the index to resume from: an id
+// without data sets Last-Event-ID and raises no event.
+func (s *eventStream) progress(comment string) {
+	out := append(s.c.out, ": "...)
+	out = append(append(out, comment...), '\n')
+	if s.complete != s.sent {
+		out = append(strconv.AppendUint(append(out, "id: "...), s.complete, 10), '\n')
+		s.sent = s.complete
+	}
+	s.c.out = append(out, '\n')
+}
+
+// events writes whole indexes.
+func (s *eventStream) events(events []fsm.Event) error {
+	defer s.forget()
+	for i := range events {
+		s.event(&events[i])
+		if len(s.c.out) >= chunk {
+			if err := s.c.writeOut(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *eventStream) event(e *fsm.Event) {
+	out := strconv.AppendUint(append(s.c.out, "id: "...), e.Index, 10)
+	s.sent = e.Index
+	if !e.Deleted {
+		out = append(out, "\nevent: put\ndata: "...)
+		out = appendEntry(out, e.Key, e.Record)
+		s.c.out = append(out, "\n\n"...)
+		return
+	}
+	out = appendKey(append(out, "\nevent: delete\ndata: {"...), e.Key)
+	out = appendUint(out, `,"index":`, e.Index)
+	out = appendUint(out, `,"modify_index":`, e.Index)
+	s.c.out = append(s.appendPrevious(out, e), "}\n\n"...)
+}
+
+// appendPrevious appends the entry before a delete, if it is wanted and the history
+// still has it.
+func (s *eventStream) appendPrevious(out []byte, e *fsm.Event) []byte {
+	if !s.prev {
+		return out
+	}
+	if s.past == nil || s.pastAt != e.Index-1 {
+		s.forget()
+		v, err := s.c.s.node.ViewAt(e.Index - 1)
+		if err != nil {
+			return append(out, `,"prev":null`...)
+		}
+		s.past, s.pastAt = v, e.Index-1
+	}
+	kv, err := s.past.KV(e.Key)
+	if err != nil {
+		return append(out, `,"prev":null`...)
+	}
+	return appendEntry(append(out, `,"prev":`...), e.Key, kv)
+}
+
+func (s *eventStream) forget() {
+	if s.past != nil {
+		s.past.Close()
+		s.past = nil
+	}
+}
+
+// flush sends everything gathered so far, and gives back a large buffer: most
+// watches are idle most of the time.
+func (s *eventStream) flush() error {
+	if len(s.c.out) > 0 {
+		if err := s.c.writeOut(); err != nil {
+			return err
+		}
+	}
+	if cap(s.c.out) > 1024 {
+		s.c.out = nil
+	}
+	_ = s.rc.SetWriteDeadline(time.Now().Add(s.c.s.cfg.SendTimeout))
+	return s.rc.Flush()
+}
+
+// end tells why the stream ends.
+func (s *eventStream) end(err error) error {
+	f := s.c.failure(err)
+	if f.status == http.StatusInternalServerError {
+		s.c.s.log.Error("watch failed", "error", err)
+	}
+	s.c.out = f.appendJSON(append(s.c.out, "event: error\ndata: "...))
+	s.c.out = append(s.c.out, "\n\n"...)
+	_ = s.flush()
+	return nil
+}
