@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/neogan74/konsul/internal/persistence/record"
 	"github.com/neogan74/konsul/raftstore"
 )
 
@@ -35,6 +36,8 @@ type Manager struct {
 	http  *httpClient
 	votes *votes
 	said  *progress
+	// members reads the member records, by id.
+	members func() (map[string]*record.Member, error)
 
 	// broken is what New found wrong.
 	broken error
@@ -70,6 +73,7 @@ func newManager(cfg Config, store Store, peers caller) *Manager {
 	log := cfg.Logger.Named("cluster")
 	m := &Manager{cfg: cfg, log: log, time: defaultTiming(), store: store, peers: peers, http: newHTTPClient(cfg.HTTP)}
 	m.said = newProgress(log, m.time.repeat)
+	m.members = func() (map[string]*record.Member, error) { return memberRecords(store) }
 	m.votes, m.broken = openVotes(cfg.DataDir)
 	for _, a := range cfg.Join {
 		if _, err := baseURL(a); err != nil && m.broken == nil {

@@ -61,14 +61,14 @@ type (
 	}
 )
 
-// members are the member records as this node has applied them, by id.
-func (m *Manager) members() (map[string]*record.Member, error) {
-	view, err := m.store.DB().View()
+// memberRecords are the member records as this node has applied them, by id.
+func memberRecords(store state) (map[string]*record.Member, error) {
+	view, err := store.DB().View()
 	if err != nil {
 		return nil, fmt.Errorf("reading members: %w", err)
 	}
 	defer view.Close()
-	list, err := m.store.FSM().Members(view)
+	list, err := store.FSM().Members(view)
 	if err != nil {
 		return nil, err
 	}
