@@ -33,6 +33,8 @@ type FSM struct {
 	// mu orders what writes to the engine and the ring. Raft calls from one
 	// goroutine, but Advance comes from others.
 	mu sync.Mutex
+	// applied is the newest index that was applied here, for the counts.
+	applied uint64
 
 	// snapshotIndex is the newest snapshot known to be durable.
 	snapshotIndex atomic.Uint64
@@ -77,6 +79,9 @@ func New(db *persistence.DB, log hclog.Logger, reg prometheus.Registerer, opts .
 	if f.metrics, err = newMetrics(reg, f); err != nil {
 		return nil, fmt.Errorf("registering metrics: %w", err)
 	}
+	if f.applied = db.Published(); f.applied > 0 {
+		f.recount(f.applied)
+	}
 	return f, nil
 }
 
@@ -108,11 +113,15 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 	start := time.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if first := logs[0].Index; first <= f.applied {
+		f.recount(first - 1)
+	}
 	changes, commands, err := f.applyAll(logs, answers)
 	if err != nil {
 		f.die(fmt.Errorf("applying entries %d to %d: %w", logs[0].Index, logs[len(logs)-1].Index, err))
 	}
-	events := f.hub.emit(changes, logs[len(logs)-1].Index)
+	f.applied = logs[len(logs)-1].Index
+	events := f.hub.emit(changes, f.applied)
 	f.metrics.applied(commands, events, time.Since(start))
 	return answers
 }

@@ -43,6 +43,7 @@ func (f *FSM) replace(rc io.ReadCloser) (snapshot.Header, error) {
 		return header, err
 	}
 	f.db.SetCounts(persistence.Counts{Keys: header.Keys, Services: header.Services})
+	f.applied = header.Index
 	at := header.Index
 	if index, ok := snapshotIndex(rc); ok && index > at {
 		at = index

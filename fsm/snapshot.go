@@ -83,6 +83,9 @@ func (p *pinned) write(sink io.Writer) (size int64, err error) {
 		return 0, fmt.Errorf("streaming: %w", err)
 	}
 	failpoint.Hit("snapshot.after-stream")
+	if err := p.fsm.ctx.Err(); err != nil {
+		return 0, fmt.Errorf("shutting down: %w", err)
+	}
 	if err := p.fsm.db.MakeDurable(p.fsm.ctx, p.header.Index); err != nil {
 		return 0, fmt.Errorf("making the engine durable: %w", err)
 	}

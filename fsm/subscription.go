@@ -17,12 +17,14 @@ var (
 )
 
 // Bounds of one answer of Next, of one look into the ring and of one read of
-// history, in events. One index is never split, so an answer may be longer.
+// history, in events. One index is never split, so an answer may be longer. A
+// read of history goes over all that is newer than its start, whatever it
+// returns, so it returns more at a time.
 const (
 	nextMaxEvents  = 256
 	nextMaxBytes   = 1 << 20
 	scanMaxSlots   = 4096
-	historyMaxRead = 1024
+	historyMaxRead = 4096
 )
 
 // Subscription is a cursor over the changes that match a filter. It stores no
