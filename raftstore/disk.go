@@ -1,0 +1,83 @@
+package raftstore
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
+)
+
+const diskInterval = 200 * time.Millisecond
+
+// diskSpace is the size of dir's file system and what an ordinary user may
+// still write, in bytes.
+func diskSpace(dir string) (total, free int64, err error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, 0, fmt.Errorf("measuring free space of %s: %w", dir, err)
+	}
+	return int64(st.Blocks) * st.Bsize, int64(st.Bavail) * st.Bsize, nil
+}
+
+// diskWatch knows whether the data directory's disk is below its floor. With a
+// hysteresis of a quarter: a node that wavers around the floor would hand its
+// leadership to and fro.
+type diskWatch struct {
+	dir   string
+	floor int64
+	log   hclog.Logger
+	// onFull is called, from run's goroutine, when the disk falls below the floor.
+	onFull func()
+
+	low  atomic.Bool
+	free atomic.Int64
+}
+
+func newDiskWatch(dir string, floor int64, log hclog.Logger) *diskWatch {
+	return &diskWatch{dir: dir, floor: floor, log: log.Named("disk"), onFull: func() {}}
+}
+
+// full reports whether this node must not take writes.
+func (d *diskWatch) full() bool { return d.low.Load() }
+
+// check measures once.
+func (d *diskWatch) check() {
+	if d.floor == 0 || d.dir == "" {
+		return
+	}
+	_, free, err := diskSpace(d.dir)
+	if err != nil {
+		d.log.Warn("free space is unknown", "error", err)
+		return
+	}
+	d.free.Store(free)
+	switch low := d.low.Load(); {
+	case !low && free < d.floor:
+		d.low.Store(true)
+		d.log.Error("disk is full: this node takes no writes until space is freed",
+			"dir", d.dir, "free", free, "floor", d.floor)
+		d.onFull()
+	case low && free >= d.floor+d.floor/4:
+		d.low.Store(false)
+		d.log.Info("disk has space again: this node takes writes", "dir", d.dir, "free", free, "floor", d.floor)
+	}
+}
+
+// run measures until stop is closed.
+func (d *diskWatch) run(stop <-chan struct{}) {
+	if d.floor == 0 || d.dir == "" {
+		return
+	}
+	tick := time.NewTicker(diskInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			d.check()
+		case <-stop:
+			return
+		}
+	}
+}

@@ -1,0 +1,243 @@
+package raftstore
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+)
+
+// The data directory's part that is ours:
+//
+//	LOCK          flock: one process at a time
+//	node-id       this node's name, and a newline
+//	cluster.json  {"format":1,"cluster_id":"...","removed":false}
+//	clean         present only after a clean shutdown
+//	raft/         the log (raft-wal)
+//	snapshots/    raft snapshots
+const (
+	lockFile    = "LOCK"
+	nodeIDFile  = "node-id"
+	clusterFile = "cluster.json"
+	cleanFile   = "clean"
+	raftDir     = "raft"
+	snapshotDir = "snapshots"
+)
+
+// clusterRecord is the content of cluster.json.
+type clusterRecord struct {
+	Format    int    `json:"format"`
+	ClusterID string `json:"cluster_id"`
+	// Removed: this node knows that it was taken out of the cluster.
+	Removed bool `json:"removed,omitempty"`
+}
+
+// identity is who this node is, on disk and in memory.
+type identity struct {
+	dir    string // "" = in memory
+	nodeID string
+
+	mu  sync.RWMutex
+	rec clusterRecord
+}
+
+// NodeID implements peer.Identity.
+func (id *identity) NodeID() string { return id.nodeID }
+
+// ClusterID implements peer.Identity.
+func (id *identity) ClusterID() string {
+	id.mu.RLock()
+	defer id.mu.RUnlock()
+	return id.rec.ClusterID
+}
+
+func (id *identity) removed() bool {
+	id.mu.RLock()
+	defer id.mu.RUnlock()
+	return id.rec.Removed
+}
+
+// loadIdentity reads or makes the node id and reads cluster.json.
+func loadIdentity(dir, configured string) (*identity, error) {
+	id := &identity{dir: dir, nodeID: configured}
+	if dir == "" {
+		if id.nodeID == "" {
+			id.nodeID = newID()
+		}
+		return id, nil
+	}
+	if err := id.loadNodeID(configured); err != nil {
+		return nil, err
+	}
+	b, err := os.ReadFile(filepath.Join(dir, clusterFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return id, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading cluster id: %w", err)
+	}
+	if err := json.Unmarshal(b, &id.rec); err != nil || id.rec.Format != 1 {
+		return nil, fmt.Errorf("%w: %s is not readable (format %d, %v); restore it from another node of the cluster, "+
+			"or move %s away and join again", ErrDamaged, filepath.Join(dir, clusterFile), id.rec.Format, err, dir)
+	}
+	return id, nil
+}
+
+func (id *identity) loadNodeID(configured string) error {
+	path := filepath.Join(id.dir, nodeIDFile)
+	b, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("reading node id: %w", err)
+	}
+	kept := strings.TrimSpace(string(b))
+	switch {
+	case kept == "" && configured == "":
+		id.nodeID = newID()
+	case kept == "":
+	case configured == "" || configured == kept:
+		id.nodeID = kept
+		return nil
+	default:
+		return fmt.Errorf("%w: the configured node id is %q, but %s belongs to node %q: remove the setting, or "+
+			"use another data directory for node %q", ErrBadConfig, configured, id.dir, kept, configured)
+	}
+	return writeDurably(path, []byte(id.nodeID+"\n"))
+}
+
+// setCluster records that this node belongs to a cluster; it is durable on
+// return. Another cluster than the recorded one is refused.
+func (id *identity) setCluster(clusterID string) error {
+	if clusterID == "" || len(clusterID) > 255 {
+		return fmt.Errorf("%w: cluster id must have 1 to 255 bytes", ErrBadConfig)
+	}
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	if have := id.rec.ClusterID; have != "" && have != clusterID {
+		return fmt.Errorf("%w: this node is in %s, not in %s", ErrWrongCluster, have, clusterID)
+	}
+	rec := id.rec
+	rec.Format, rec.ClusterID = 1, clusterID
+	return id.storeLocked(rec)
+}
+
+// setRemoved records whether this node was taken out of the cluster.
+func (id *identity) setRemoved(removed bool) error {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	if id.rec.Removed == removed {
+		return nil
+	}
+	rec := id.rec
+	rec.Format, rec.Removed = 1, removed
+	return id.storeLocked(rec)
+}
+
+func (id *identity) storeLocked(rec clusterRecord) error {
+	if rec == id.rec {
+		return nil
+	}
+	if id.dir != "" {
+		b, err := json.Marshal(rec)
+		if err != nil {
+			return fmt.Errorf("encoding cluster id: %w", err)
+		}
+		if err := writeDurably(filepath.Join(id.dir, clusterFile), append(b, '\n')); err != nil {
+			return err
+		}
+	}
+	id.rec = rec
+	return nil
+}
+
+// dirLock keeps other processes out of the data directory.
+type dirLock struct{ f *os.File }
+
+func lockDir(dir string) (*dirLock, error) {
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("locking data directory: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("%w: another Konsul is running on %s", ErrLocked, dir)
+		}
+		return nil, fmt.Errorf("locking %s: %w", dir, err)
+	}
+	return &dirLock{f}, nil
+}
+
+func (l *dirLock) release() error {
+	if l == nil {
+		return nil
+	}
+	return l.f.Close()
+}
+
+// takeClean reports whether the last shutdown was clean, and forgets it: from
+// now on this run has to end cleanly again.
+func takeClean(dir string) (bool, error) {
+	err := os.Remove(filepath.Join(dir, cleanFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("removing the mark of a clean shutdown: %w", err)
+	}
+	return true, syncDir(dir)
+}
+
+func markClean(dir string) error {
+	return writeDurably(filepath.Join(dir, cleanFile), []byte("1\n"))
+}
+
+// writeDurably replaces a file atomically; it is on disk on return.
+func writeDurably(path string, b []byte) error {
+	tmp := path + ".tmp"
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("syncing %s: %w", dir, err)
+	}
+	err = d.Sync()
+	if cerr := d.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("syncing %s: %w", dir, err)
+	}
+	return nil
+}
+
+func newID() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}

@@ -1,0 +1,236 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/segment"
+)
+
+// rawLog is what stands below logStore: raft-wal, or raft's memory store.
+type rawLog interface {
+	raft.LogStore
+	raft.StableStore
+}
+
+// logStore is the log that raft sees: raft-wal behind a cache, guarded.
+//
+// Commands are refused with ErrDiskFull, before anything is written, while the
+// disk is below its floor; no-ops and membership changes still pass, they are
+// tiny and keep the cluster manageable.
+type logStore struct {
+	dir    string // "" = in memory
+	reopen func() (rawLog, error)
+	log    hclog.Logger
+	cache  *logCache
+	// full says whether the disk is below its floor.
+	full func() bool
+	// fatal ends the process; see StoreLogs.
+	fatal func(error)
+
+	mu    sync.RWMutex // held for writing only while inner is replaced
+	inner rawLog
+
+	// cut: a suffix was removed and its replacement is not stored yet. Raft's idea
+	// of the last entry is wrong in between, so the replacement must not be refused.
+	cut atomic.Bool
+	// appending is when the append in progress began, in unix ns; 0 = none.
+	appending atomic.Int64
+	// failing: the last append failed for another reason than the floor.
+	failing atomic.Bool
+	observe func(entries, bytes int, took time.Duration)
+}
+
+var (
+	_ raft.LogStore          = (*logStore)(nil)
+	_ raft.MonotonicLogStore = (*logStore)(nil)
+)
+
+// openLog opens the log in cfg's data directory, or one in memory.
+func openLog(cfg Config, log hclog.Logger) (*logStore, error) {
+	s := &logStore{log: log.Named("log"), cache: newLogCache(), full: func() bool { return false },
+		fatal: cfg.Fatal, observe: func(int, int, time.Duration) {}}
+	if cfg.InMemory {
+		s.inner = raft.NewInmemStore()
+		return s, nil
+	}
+	s.dir = filepath.Join(cfg.DataDir, raftDir)
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("opening log: %w", err)
+	}
+	s.reopen = func() (rawLog, error) {
+		return wal.Open(s.dir,
+			wal.WithSegmentFiler(segment.NewFiler(s.dir, &walFS{sync: cfg.SyncWrites})),
+			wal.WithSegmentSize(cfg.segmentSize()),
+			wal.WithLogger(s.log))
+	}
+	var err error
+	if s.inner, err = s.reopen(); err != nil {
+		return nil, fmt.Errorf("%w: opening log %s: %w: if it cannot be repaired, move %s away and join again",
+			ErrDamaged, s.dir, err, cfg.DataDir)
+	}
+	return s, nil
+}
+
+func (s *logStore) raw() rawLog {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.inner
+}
+
+// FirstIndex implements raft.LogStore.
+func (s *logStore) FirstIndex() (uint64, error) { return s.raw().FirstIndex() }
+
+// LastIndex implements raft.LogStore.
+func (s *logStore) LastIndex() (uint64, error) { return s.raw().LastIndex() }
+
+// IsMonotonic implements raft.MonotonicLogStore: raft-wal has no gaps.
+func (s *logStore) IsMonotonic() bool { return s.dir != "" }
+
+// GetLog implements raft.LogStore.
+func (s *logStore) GetLog(index uint64, into *raft.Log) error {
+	if s.cache.get(index, into) {
+		return nil
+	}
+	return s.raw().GetLog(index, into)
+}
+
+// StoreLog implements raft.LogStore.
+func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
+
+// StoreLogs implements raft.LogStore: the entries are durable on return (with
+// SyncWrites). ErrDiskFull means nothing was written; after any other error the
+// entries may or may not be found after a restart.
+func (s *logStore) StoreLogs(logs []*raft.Log) error {
+	cut := s.cut.Load()
+	if !cut && s.full() && hasCommand(logs) {
+		return ErrDiskFull
+	}
+	start := time.Now()
+	s.appending.Store(start.UnixNano())
+	err := s.store(logs)
+	s.appending.Store(0)
+	s.failing.Store(err != nil)
+	if err != nil {
+		if cut {
+			// Raft would believe in entries that are gone and could not be helped.
+			s.fatal(fmt.Errorf("replacing the end of the log: %w", err))
+		}
+		return fmt.Errorf("appending to log: %w", err)
+	}
+	s.cut.Store(false)
+	s.cache.add(logs)
+	bytes := 0
+	for _, l := range logs {
+		bytes += len(l.Data)
+	}
+	s.observe(len(logs), bytes, time.Since(start))
+	return nil
+}
+
+// store appends, and opens the log anew if its last segment is sealed and the
+// next one could not be made: raft-wal does not try again by itself.
+func (s *logStore) store(logs []*raft.Log) error {
+	err := s.raw().StoreLogs(logs)
+	if !errors.Is(err, wal.ErrSealed) || s.reopen == nil {
+		return err
+	}
+	s.log.Warn("the log could not start its next segment; opening it again")
+	if err := s.swap(); err != nil {
+		return err
+	}
+	return s.raw().StoreLogs(logs)
+}
+
+func (s *logStore) swap() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.inner.(*wal.WAL).Close(); err != nil {
+		return fmt.Errorf("closing log: %w", err)
+	}
+	inner, err := s.reopen()
+	if err != nil {
+		// Nothing can be read or written any more.
+		s.fatal(fmt.Errorf("opening the log again: %w", err))
+		return err
+	}
+	s.inner = inner
+	return nil
+}
+
+// DeleteRange implements raft.LogStore: a prefix that a snapshot covers, or a
+// suffix that conflicts with the leader's log.
+func (s *logStore) DeleteRange(from, to uint64) error {
+	inner := s.raw()
+	first, err := inner.FirstIndex()
+	if err != nil {
+		return err
+	}
+	last, err := inner.LastIndex()
+	if err != nil {
+		return err
+	}
+	suffix := from > first && from <= last && to >= last
+	if suffix && s.full() {
+		return ErrDiskFull
+	}
+	s.cache.truncate(from, to)
+	if err := inner.DeleteRange(from, to); err != nil {
+		return fmt.Errorf("truncating log: %w", err)
+	}
+	if suffix {
+		s.cut.Store(true)
+	}
+	return nil
+}
+
+// Close closes the files. To be called when raft has stopped.
+func (s *logStore) Close() error {
+	if c, ok := s.raw().(*wal.WAL); ok {
+		return c.Close()
+	}
+	return nil
+}
+
+func hasCommand(logs []*raft.Log) bool {
+	for _, l := range logs {
+		if l.Type == raft.LogCommand {
+			return true
+		}
+	}
+	return false
+}
+
+// settled is the largest index, at most commit, that the state machine will
+// publish: it never sees no-ops and barriers. published says what it has published.
+func (s *logStore) settled(commit uint64, published func() uint64) (uint64, error) {
+	seen := published()
+	for i := commit; i > seen; i-- {
+		kind, ok := s.cache.kind(i)
+		if !ok {
+			var l raft.Log
+			err := s.raw().GetLog(i, &l)
+			if errors.Is(err, raft.ErrLogNotFound) {
+				// Compacted: a snapshot covers it, so everything the state machine
+				// sees up to here is published by now.
+				return min(commit, published()), nil
+			}
+			if err != nil {
+				return 0, fmt.Errorf("reading log entry %d: %w", i, err)
+			}
+			kind = l.Type
+		}
+		if kind == raft.LogCommand || kind == raft.LogConfiguration {
+			return i, nil
+		}
+	}
+	return min(commit, seen), nil
+}

@@ -1,0 +1,269 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/neogan74/konsul/fsm"
+	"github.com/neogan74/konsul/internal/peer"
+)
+
+// Open starts a node on its data directory and returns when it takes part in
+// Raft. A new node has no cluster yet: Bootstrap, or SetClusterID and a leader
+// that adds it. Errors: ErrBadConfig, ErrLocked, ErrDamaged.
+func Open(cfg Config) (*Store, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	s := &Store{
+		cfg: cfg, log: cfg.Logger.Named("raftstore"),
+		up: make(chan struct{}), closing: make(chan struct{}), stop: make(chan struct{}), shutDone: make(chan struct{}),
+		acks: newAcks(), leader: newLeadership(), fresh: &freshness{},
+	}
+	if err := s.open(); err != nil {
+		s.abandon()
+		return nil, fmt.Errorf("opening node: %w", err)
+	}
+	close(s.up)
+	return s, nil
+}
+
+// open builds the node from the disk up. Each step needs the ones before it.
+func (s *Store) open() error {
+	clean, err := s.claim()
+	if err != nil {
+		return err
+	}
+	if s.metrics, err = newMetrics(s); err != nil {
+		return err
+	}
+	s.disk = newDiskWatch(s.cfg.DataDir, s.cfg.MinFreeSpace, s.log)
+	s.disk.check()
+	if s.logs, err = openLog(s.cfg, s.log); err != nil {
+		return err
+	}
+	s.logs.full, s.logs.observe = s.disk.full, s.metrics.appended
+	stable, err := newStableStore(func() raft.StableStore { return s.logs.raw() })
+	if err != nil {
+		return err
+	}
+	if s.snaps, err = openSnapshots(s.cfg, s.log); err != nil {
+		return err
+	}
+	rec := recovery{cfg: s.cfg, log: s.log, logs: s.logs, stable: stable, snaps: s.snaps, reg: s.metrics.reg, clean: clean}
+	found, err := rec.run()
+	s.db = found.db
+	if err != nil {
+		return err
+	}
+	s.snaps.durable = s.db.MakeDurable
+	if s.fsm, err = fsm.New(s.db, s.log, s.metrics.reg, fsm.WithFatal(s.cfg.Fatal)); err != nil {
+		return err
+	}
+	if found.newest != nil && !found.restore {
+		s.fsm.SetSnapshotIndex(found.newest.Index, madeAt(found.header))
+	}
+	s.members = newMembershipWatch(s.id, found.newest, s.log)
+	trans, err := s.connect()
+	if err != nil {
+		return err
+	}
+	// From here on the data directory is in use: a crash leaves no clean mark.
+	if s.raft, err = raft.NewRaft(s.raftConfig(!found.restore), &raftFSM{FSM: s.fsm, store: s}, s.logs, stable, s.snaps, trans); err != nil {
+		return fmt.Errorf("starting raft: %w", err)
+	}
+	s.begin()
+	return nil
+}
+
+// claim takes the data directory for this process and learns who this node is.
+func (s *Store) claim() (clean bool, err error) {
+	dir := s.cfg.DataDir
+	if s.cfg.InMemory {
+		dir = ""
+	} else {
+		if err := s.cfg.makeDir(); err != nil {
+			return false, err
+		}
+		if s.lock, err = lockDir(dir); err != nil {
+			return false, err
+		}
+	}
+	if s.id, err = loadIdentity(dir, s.cfg.NodeID); err != nil || dir == "" {
+		return true, err
+	}
+	return takeClean(dir)
+}
+
+// connect binds the port and makes raft's transport.
+func (s *Store) connect() (raft.Transport, error) {
+	s.server = peer.NewServer()
+	dialer := &peer.Dialer{Identity: s.id, Wrap: s.cfg.Wrap}
+	s.client = peer.NewClient(dialer)
+	s.registerMethods()
+	if s.cfg.InMemory {
+		s.addr = s.cfg.AdvertiseAddr
+		or(&s.addr, s.cfg.BindAddr)
+		_, trans := raft.NewInmemTransport(raft.ServerAddress(s.addr))
+		return trans, nil
+	}
+	ln, err := peer.Listen(peer.Options{
+		BindAddr: s.cfg.BindAddr, AdvertiseAddr: s.cfg.AdvertiseAddr,
+		Identity: s.id, Wrap: s.cfg.Wrap, Logger: s.log.Named("peer"),
+	}, s.server)
+	if err != nil {
+		return nil, err
+	}
+	s.addr = ln.Addr().String()
+	s.streams = newStreams(ln, dialer)
+	inner := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: s.streams, MaxPool: maxPool, Timeout: ioTimeout, Logger: s.log.Named("transport"),
+	})
+	s.trans = newTransport(inner, s.acks, s.mayStand)
+	return s.trans, nil
+}
+
+// mayStand: a node that cannot store entries must not ask for votes.
+func (s *Store) mayStand() bool { return !s.disk.full() && !s.logs.failing.Load() }
+
+func (s *Store) raftConfig(keepEngine bool) *raft.Config {
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(s.id.nodeID)
+	c.HeartbeatTimeout = s.cfg.Heartbeat
+	c.ElectionTimeout = s.cfg.Election
+	c.LeaderLeaseTimeout = s.cfg.LeaderLease
+	c.CommitTimeout = s.cfg.CommitTimeout
+	c.MaxAppendEntries = s.cfg.MaxAppendEntries
+	c.BatchApplyCh = true
+	c.SnapshotThreshold = s.cfg.SnapshotThreshold
+	c.SnapshotInterval = s.cfg.SnapshotInterval
+	c.TrailingLogs = s.cfg.TrailingLogs
+	c.ShutdownOnRemove = false // a removed node goes on serving stale reads, and says what it is
+	c.NoSnapshotRestoreOnStart = keepEngine
+	c.NoLegacyTelemetry = true
+	c.Logger = s.log.Named("raft")
+	return c
+}
+
+// begin starts this package's goroutines. None is needed for raft to run.
+func (s *Store) begin() {
+	s.reads = newRounds(s)
+	s.waiter = newProposalWaiter(s)
+	if s.trans != nil {
+		plain := func(term uint64) bool {
+			return s.raft.State() == raft.Follower && s.raft.CurrentTerm() == term
+		}
+		heard := s.heard
+		s.trans.plain.Store(&plain)
+		s.trans.heard.Store(&heard)
+	}
+	s.disk.onFull = s.giveUpLeadership
+	for _, fn := range []func(){
+		func() { s.disk.run(s.stop) }, s.watchLeadership, s.watchStall, s.watchMembership, s.waiter.run,
+	} {
+		s.wg.Add(1)
+		go func() {
+			defer s.wg.Done()
+			fn()
+		}()
+	}
+}
+
+// abandon undoes a start that failed half way.
+func (s *Store) abandon() {
+	if s.trans != nil {
+		_ = s.trans.Close()
+	} else if s.streams != nil {
+		_ = s.streams.Close()
+	}
+	if s.client != nil {
+		s.client.Close()
+	}
+	if s.fsm != nil {
+		_ = s.fsm.Close()
+	}
+	if s.db != nil {
+		_ = s.db.Close()
+	}
+	if s.logs != nil {
+		_ = s.logs.Close()
+	}
+	if s.metrics != nil {
+		s.metrics.unregister()
+	}
+	_ = s.lock.release()
+}
+
+// raftFSM shows raft the state machine, and this package what raft tells it.
+type raftFSM struct {
+	*fsm.FSM
+	store *Store
+}
+
+var _ raft.BatchingFSM = (*raftFSM)(nil)
+
+// ApplyBatch implements raft.BatchingFSM.
+func (f *raftFSM) ApplyBatch(logs []*raft.Log) []any {
+	out := f.FSM.ApplyBatch(logs)
+	for _, l := range logs {
+		if l.Type == raft.LogConfiguration {
+			f.store.members.note(raft.DecodeConfiguration(l.Data))
+		}
+	}
+	return out
+}
+
+// Snapshot implements raft.FSM.
+func (f *raftFSM) Snapshot() (raft.FSMSnapshot, error) {
+	inner, err := f.FSM.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	return ownSnapshot{inner}, nil
+}
+
+// ownSnapshot marks the sink as this node's own state.
+type ownSnapshot struct{ raft.FSMSnapshot }
+
+// Persist implements raft.FSMSnapshot.
+func (o ownSnapshot) Persist(to raft.SnapshotSink) error {
+	if k, ok := to.(*sink); ok {
+		k.own = true
+	}
+	return o.FSMSnapshot.Persist(to)
+}
+
+// await waits for a raft future as long as ctx allows. For rare operations: it
+// takes a goroutine, which ends with the future.
+func await(ctx context.Context, f raft.Future) error {
+	done := make(chan error, 1)
+	go func() { done <- f.Error() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, ctx.Err())
+	}
+}
+
+// outcome turns raft's errors into ours.
+func outcome(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrOutcomeUnknown):
+		return err
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return fmt.Errorf("%w: %w", ErrNotLeader, err)
+	case errors.Is(err, raft.ErrEnqueueTimeout), errors.Is(err, raft.ErrAbortedByRestore):
+		return fmt.Errorf("%w: %w", ErrOverloaded, err)
+	case errors.Is(err, ErrDiskFull):
+		return ErrDiskFull
+	default:
+		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+	}
+}

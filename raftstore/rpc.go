@@ -1,0 +1,145 @@
+package raftstore
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/raft"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/neogan74/konsul/fsm/command"
+	"github.com/neogan74/konsul/internal/peer"
+)
+
+// The methods of this package on internal/peer; other packages' ids start at 100.
+const (
+	methodApply     uint16 = 1 // an encoded command -> command.Result; leader
+	methodReadIndex uint16 = 2 // nothing -> index (8 bytes, big endian); leader
+	methodMember    uint16 = 3 // nothing -> nothing, or ErrNotMember; leader
+)
+
+// wireCodes are the errors that keep their meaning between nodes. Codes are
+// part of the protocol: never change or reuse one.
+var wireCodes = []struct {
+	code uint16
+	err  error
+}{
+	{peer.CodeUser + 0, ErrNoLeader},
+	{peer.CodeUser + 1, ErrNotLeader},
+	{peer.CodeUser + 2, ErrNotReady},
+	{peer.CodeUser + 3, ErrOverloaded},
+	{peer.CodeUser + 4, ErrShuttingDown},
+	{peer.CodeUser + 5, ErrDiskFull},
+	{peer.CodeUser + 6, ErrOutcomeUnknown},
+	{peer.CodeUser + 7, ErrWrongCluster},
+	{peer.CodeUser + 8, ErrRemoved},
+	{peer.CodeUser + 9, ErrNotMember},
+}
+
+// EncodeError gives an error of this package its code for the wire; any other
+// error is returned as it is.
+func EncodeError(err error) error {
+	for _, w := range wireCodes {
+		if errors.Is(err, w.err) {
+			return &peer.Error{Code: w.code, Text: err.Error()}
+		}
+	}
+	return err
+}
+
+// DecodeError gives an answer of another node its meaning back. An error
+// without a known code is ErrOutcomeUnknown: nobody knows how far the other got.
+func DecodeError(e *peer.Error) error {
+	for _, w := range wireCodes {
+		if e.Code == w.code {
+			return &remoteError{is: w.err, text: e.Text}
+		}
+	}
+	switch e.Code {
+	case peer.CodeBusy:
+		return &remoteError{is: ErrOverloaded, text: e.Text}
+	case peer.CodeUnknownMethod:
+		return &remoteError{is: ErrNotReady, text: e.Text}
+	}
+	return &remoteError{is: ErrOutcomeUnknown, text: e.Text}
+}
+
+// remoteError has the text of the other node and the meaning of ours.
+type remoteError struct {
+	is   error
+	text string
+}
+
+func (e *remoteError) Error() string { return "leader: " + e.text }
+func (e *remoteError) Unwrap() error { return e.is }
+
+func (s *Store) registerMethods() {
+	s.server.Handle(methodApply, s.handleApply)
+	s.server.Handle(methodReadIndex, s.handleReadIndex)
+	s.server.Handle(methodMember, s.handleMember)
+}
+
+// handleApply proposes for another node. It never forwards: the caller looks
+// for the leader again.
+func (s *Store) handleApply(ctx context.Context, from string, body []byte) ([]byte, error) {
+	if err := s.serves(from); err != nil {
+		return nil, EncodeError(err)
+	}
+	// What cannot be decoded would end every replica that applies it.
+	if _, err := command.Decode(body); err != nil {
+		return nil, EncodeError(fmt.Errorf("%w: %w", ErrNotReady, err))
+	}
+	ctx, cancel := s.withDeadline(ctx)
+	defer cancel()
+	res, err := s.propose(ctx, body)
+	if err != nil {
+		return nil, EncodeError(err)
+	}
+	return proto.Marshal(res)
+}
+
+func (s *Store) handleReadIndex(ctx context.Context, from string, _ []byte) ([]byte, error) {
+	if err := s.serves(from); err != nil {
+		return nil, EncodeError(err)
+	}
+	ctx, cancel := s.withDeadline(ctx)
+	defer cancel()
+	index, err := s.reads.wait(ctx)
+	if err != nil {
+		return nil, EncodeError(err)
+	}
+	return binary.BigEndian.AppendUint64(nil, index), nil
+}
+
+func (s *Store) handleMember(ctx context.Context, from string, _ []byte) ([]byte, error) {
+	if err := s.serves(from); err != nil {
+		return nil, EncodeError(err)
+	}
+	if err := s.proveLeadership(ctx, s.leader.ready()); err != nil {
+		return nil, EncodeError(err)
+	}
+	return nil, nil
+}
+
+// serves says whether this node answers another one as its leader.
+func (s *Store) serves(from string) error {
+	select {
+	case <-s.up:
+	default: // the port is open before raft runs
+		return ErrNotReady
+	}
+	if err := s.usable(); err != nil {
+		return err
+	}
+	if s.raft.State() != raft.Leader {
+		return ErrNotLeader
+	}
+	for _, srv := range s.raft.GetConfiguration().Configuration().Servers {
+		if string(srv.ID) == from {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: %s", ErrNotMember, from)
+}

@@ -1,0 +1,206 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+
+	"github.com/neogan74/konsul/fsm"
+	"github.com/neogan74/konsul/internal/snapshot"
+)
+
+const tmpSuffix = ".tmp"
+
+// snapshotStore is raft's file snapshot store with what it leaves out: leftovers
+// of a crash are swept, a new snapshot's directory is fsynced before it gets its
+// name, and a reader knows the index its snapshot stands for.
+type snapshotStore struct {
+	raft.SnapshotStore
+	dir string // "" = in memory
+	log hclog.Logger
+	// durable is told, before a snapshot of this node's own state is finalised,
+	// the raft index it will stand for.
+	durable func(ctx context.Context, index uint64) error
+}
+
+func openSnapshots(cfg Config, log hclog.Logger) (*snapshotStore, error) {
+	s := &snapshotStore{log: log.Named("snapshots"), durable: func(context.Context, uint64) error { return nil }}
+	if cfg.InMemory {
+		s.SnapshotStore = raft.NewInmemSnapshotStore()
+		return s, nil
+	}
+	s.dir = filepath.Join(cfg.DataDir, snapshotDir)
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("opening snapshots: %w", err)
+	}
+	if err := s.sweep(); err != nil {
+		return nil, err
+	}
+	inner, err := raft.NewFileSnapshotStoreWithLogger(cfg.DataDir, cfg.SnapshotRetention, s.log)
+	if err != nil {
+		return nil, fmt.Errorf("opening snapshots: %w", err)
+	}
+	s.SnapshotStore = inner
+	return s, nil
+}
+
+// sweep removes snapshots that were never finished.
+func (s *snapshotStore) sweep() error {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return fmt.Errorf("sweeping snapshots: %w", err)
+	}
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), tmpSuffix) {
+			s.log.Info("removing an unfinished snapshot", "name", e.Name())
+			if err := os.RemoveAll(filepath.Join(s.dir, e.Name())); err != nil {
+				return fmt.Errorf("sweeping snapshots: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// verify reads a whole snapshot against its checksum and returns its header.
+func (s *snapshotStore) verify(id string) (snapshot.Header, error) {
+	_, rc, err := s.SnapshotStore.Open(id) // reads all of it
+	if err != nil {
+		return snapshot.Header{}, err
+	}
+	defer rc.Close()
+	r, err := snapshot.NewReader(rc)
+	if err != nil {
+		return snapshot.Header{}, err
+	}
+	return r.Header(), nil
+}
+
+// setAside moves a damaged snapshot out of raft's sight.
+func (s *snapshotStore) setAside(id string) error {
+	to := filepath.Join(filepath.Dir(s.dir), "damaged-snapshot-"+id)
+	if err := os.Rename(filepath.Join(s.dir, id), to); err != nil {
+		return fmt.Errorf("setting a damaged snapshot aside: %w", err)
+	}
+	return syncDir(s.dir)
+}
+
+// Create implements raft.SnapshotStore.
+func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64, conf raft.Configuration, confIndex uint64, trans raft.Transport) (raft.SnapshotSink, error) {
+	inner, err := s.SnapshotStore.Create(version, index, term, conf, confIndex, trans)
+	if err != nil {
+		return nil, err
+	}
+	return &sink{SnapshotSink: inner, store: s, index: index}, nil
+}
+
+// Open implements raft.SnapshotStore; fsm.Restore finds the index behind raft's wrappers.
+func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	meta, rc, err := s.SnapshotStore.Open(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	return meta, &indexedReader{ReadCloser: rc, index: meta.Index}, nil
+}
+
+type indexedReader struct {
+	io.ReadCloser
+	index uint64
+}
+
+var _ fsm.Indexed = (*indexedReader)(nil)
+
+// SnapshotIndex implements fsm.Indexed.
+func (r *indexedReader) SnapshotIndex() uint64 { return r.index }
+
+// sink is a snapshot being written.
+type sink struct {
+	raft.SnapshotSink
+	store *snapshotStore
+	index uint64
+	// own: it is this node's state, not one received from the leader.
+	own  bool
+	done bool
+}
+
+// Close finalises the snapshot. Raft truncates its log after it.
+func (k *sink) Close() error {
+	if k.done {
+		return nil
+	}
+	k.done = true
+	if err := k.prepare(); err != nil {
+		_ = k.SnapshotSink.Cancel()
+		k.remove()
+		return err
+	}
+	if err := k.SnapshotSink.Close(); err != nil {
+		k.remove()
+		return err
+	}
+	return nil
+}
+
+func (k *sink) prepare() error {
+	if k.own {
+		// The state machine made its last index durable. Raft's index may be above
+		// it by entries the state machine never sees; saying so saves a restore at
+		// the next start.
+		if err := k.store.durable(context.Background(), k.index); err != nil {
+			return fmt.Errorf("making the engine durable: %w", err)
+		}
+	}
+	if k.store.dir == "" {
+		return nil
+	}
+	return syncDir(k.tmp()) // raft's store syncs the files and the parent only
+}
+
+// Cancel implements raft.SnapshotSink.
+func (k *sink) Cancel() error {
+	if k.done {
+		return nil
+	}
+	k.done = true
+	err := k.SnapshotSink.Cancel()
+	k.remove() // raft's store leaves it behind if the last bytes did not fit on the disk
+	return err
+}
+
+func (k *sink) tmp() string { return filepath.Join(k.store.dir, k.ID()+tmpSuffix) }
+
+func (k *sink) remove() {
+	if k.store.dir == "" {
+		return
+	}
+	if err := os.RemoveAll(k.tmp()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		k.store.log.Warn("removing an unfinished snapshot", "error", err)
+	}
+}
+
+// newest is the newest snapshot, nil if there is none.
+func (s *snapshotStore) newest() (*raft.SnapshotMeta, error) {
+	list, err := s.List()
+	if err != nil {
+		return nil, fmt.Errorf("listing snapshots: %w", err)
+	}
+	if len(list) == 0 {
+		return nil, nil
+	}
+	return list[0], nil
+}
+
+// madeAt is when a snapshot was made, by its header.
+func madeAt(h snapshot.Header) time.Time {
+	if h.CreatedAt == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, h.CreatedAt)
+}

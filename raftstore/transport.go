@@ -1,0 +1,189 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+)
+
+var (
+	errMuted        = errors.New("not sent: this node has given up its leadership")
+	errNotCandidate = errors.New("not sent: this node does not stand for election")
+)
+
+// transport stands between raft and raft's own network transport.
+//
+//   - It counts acknowledgements for the read proof (acks.go).
+//   - It keeps a node that cannot take writes from standing for election, and a
+//     leader whose disk hangs from holding on to its office by heartbeats, which
+//     raft sends from other goroutines than the stuck one.
+//   - It lets a heartbeat bypass the main goroutine, as raft wants it to, only
+//     if that cannot change anything but the time of last contact: the node is a
+//     follower in the heartbeat's term. Every other heartbeat goes through the
+//     main goroutine like any message. Raft changes term and state in the bypass
+//     without a lock; a heartbeat of an old term could otherwise undo the new
+//     term in which this node has just voted.
+type transport struct {
+	*raft.NetworkTransport
+	acks *acks
+
+	// mayStand says whether this node may ask for votes.
+	mayStand func() bool
+	// muted: messages of the leader are not sent.
+	muted atomic.Bool
+	// plain says whether a heartbeat of term may bypass the main goroutine.
+	plain atomic.Pointer[func(term uint64) bool]
+	// heard is told the leader's commit index of each message that was accepted.
+	heard atomic.Pointer[func(commit uint64)]
+	rpcs  chan raft.RPC
+	stop  chan struct{}
+	once  sync.Once
+	wg    sync.WaitGroup
+}
+
+// The interfaces that raft looks for; without WithPreVote it would switch
+// pre-votes off, without WithClose nobody would close the connections.
+var (
+	_ raft.Transport   = (*transport)(nil)
+	_ raft.WithPreVote = (*transport)(nil)
+	_ raft.WithClose   = (*transport)(nil)
+)
+
+func newTransport(inner *raft.NetworkTransport, acks *acks, mayStand func() bool) *transport {
+	t := &transport{
+		NetworkTransport: inner, acks: acks, mayStand: mayStand,
+		rpcs: make(chan raft.RPC), stop: make(chan struct{}),
+	}
+	t.wg.Add(1)
+	go t.pump()
+	return t
+}
+
+// Consumer implements raft.Transport.
+func (t *transport) Consumer() <-chan raft.RPC { return t.rpcs }
+
+// pump passes messages on to raft's main goroutine.
+func (t *transport) pump() {
+	defer t.wg.Done()
+	for {
+		select {
+		case rpc := <-t.NetworkTransport.Consumer():
+			if _, ok := rpc.Command.(*raft.TimeoutNowRequest); ok && !t.mayStand() {
+				rpc.Respond(nil, errNotCandidate)
+				continue
+			}
+			t.pass(t.listen(rpc))
+		case <-t.stop:
+			return
+		}
+	}
+}
+
+func (t *transport) pass(rpc raft.RPC) {
+	select {
+	case t.rpcs <- rpc:
+	case <-t.stop:
+		rpc.Respond(nil, raft.ErrTransportShutdown)
+	}
+}
+
+// listen notes the leader's commit index when raft accepts a message.
+func (t *transport) listen(rpc raft.RPC) raft.RPC {
+	req, ok := rpc.Command.(*raft.AppendEntriesRequest)
+	heard := t.heard.Load()
+	if !ok || heard == nil || req.LeaderCommitIndex == 0 {
+		return rpc
+	}
+	out, back := rpc.RespChan, make(chan raft.RPCResponse, 1)
+	rpc.RespChan = back
+	t.wg.Add(1)
+	go func() {
+		defer t.wg.Done()
+		select {
+		case resp := <-back:
+			if r, ok := resp.Response.(*raft.AppendEntriesResponse); ok && resp.Error == nil && r.Success {
+				(*heard)(req.LeaderCommitIndex)
+			}
+			out <- resp
+		case <-t.stop:
+		}
+	}()
+	return rpc
+}
+
+// SetHeartbeatHandler implements raft.Transport.
+func (t *transport) SetHeartbeatHandler(fast func(raft.RPC)) {
+	t.NetworkTransport.SetHeartbeatHandler(func(rpc raft.RPC) {
+		req, ok := rpc.Command.(*raft.AppendEntriesRequest)
+		plain := t.plain.Load()
+		if ok && plain != nil && (*plain)(req.Term) {
+			fast(rpc)
+			return
+		}
+		t.pass(rpc)
+	})
+}
+
+// AppendEntries implements raft.Transport; heartbeats take this way too.
+func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	if t.muted.Load() {
+		return errMuted
+	}
+	sent := t.acks.sending()
+	if err := t.NetworkTransport.AppendEntries(id, target, args, resp); err != nil {
+		return err
+	}
+	if resp.Success && resp.Term == args.Term {
+		t.acks.received(id, args.Term, sent)
+	}
+	return nil
+}
+
+// AppendEntriesPipeline implements raft.Transport. Its answers are not counted:
+// heartbeats are enough.
+func (t *transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
+	if t.muted.Load() {
+		return nil, errMuted
+	}
+	return t.NetworkTransport.AppendEntriesPipeline(id, target)
+}
+
+// RequestVote implements raft.Transport.
+func (t *transport) RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {
+	if !t.mayStand() {
+		return errNotCandidate
+	}
+	return t.NetworkTransport.RequestVote(id, target, args, resp)
+}
+
+// RequestPreVote implements raft.WithPreVote.
+func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
+	if !t.mayStand() {
+		return errNotCandidate
+	}
+	return t.NetworkTransport.RequestPreVote(id, target, args, resp)
+}
+
+// InstallSnapshot implements raft.Transport.
+func (t *transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	if t.muted.Load() {
+		return errMuted
+	}
+	return t.NetworkTransport.InstallSnapshot(id, target, args, resp, data)
+}
+
+// Close implements raft.WithClose. Idempotent.
+func (t *transport) Close() error {
+	t.once.Do(func() { close(t.stop) })
+	err := t.NetworkTransport.Close()
+	t.NetworkTransport.CloseStreams() // what was returned to the pool before
+	t.wg.Wait()
+	if err != nil {
+		return fmt.Errorf("closing transport: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,135 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft-wal/types"
+	"golang.org/x/sys/unix"
+
+	"github.com/neogan74/konsul/internal/failpoint"
+)
+
+// walFS is the file system under the log. It differs from raft-wal's own in
+// three ways: fsync can be left out (SyncWrites=false, or the failpoint
+// "raftlog.skip-fsync" that shows what happens then), it is fdatasync, and a
+// file whose space cannot be reserved is removed again.
+type walFS struct {
+	sync bool
+}
+
+var _ types.VFS = (*walFS)(nil)
+
+// ListDir implements types.VFS.
+func (v *walFS) ListDir(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir) // ordered by name
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if !e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+// Create implements types.VFS. The space is reserved at once: a full disk is
+// noticed here, not in the middle of an append.
+func (v *walFS) Create(dir, name string, size uint64) (types.WritableFile, error) {
+	path := filepath.Join(dir, name)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := reserve(f, int64(size)); err != nil {
+		_ = f.Close()
+		_ = os.Remove(path)
+		return nil, fmt.Errorf("reserving %d bytes for %s: %w", size, path, err)
+	}
+	return &walFile{File: f, dir: dir, sync: v.sync}, nil
+}
+
+func reserve(f *os.File, size int64) error {
+	if size == 0 {
+		return nil
+	}
+	err := unix.Fallocate(int(f.Fd()), 0, 0, size)
+	if errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.ENOSYS) {
+		return f.Truncate(size)
+	}
+	return err
+}
+
+// Delete implements types.VFS.
+func (v *walFS) Delete(dir, name string) error {
+	if err := os.Remove(filepath.Join(dir, name)); err != nil {
+		return err
+	}
+	if !v.sync {
+		return nil
+	}
+	return syncDir(dir)
+}
+
+// OpenReader implements types.VFS.
+func (v *walFS) OpenReader(dir, name string) (types.ReadableFile, error) {
+	return os.Open(filepath.Join(dir, name))
+}
+
+// OpenWriter implements types.VFS.
+func (v *walFS) OpenWriter(dir, name string) (types.WritableFile, error) {
+	f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &walFile{File: f, dir: dir, sync: v.sync}, nil
+}
+
+// walFile is a segment being written.
+type walFile struct {
+	*os.File
+	dir  string
+	sync bool
+	// settled: the file's name and size are on disk. Before that a plain fsync of
+	// file and directory is needed, afterwards fdatasync does: the size was
+	// reserved, and nobody needs the time of the last change.
+	settled atomic.Bool
+}
+
+var _ io.ReaderAt = (*walFile)(nil)
+
+// Sync makes what was written durable.
+func (f *walFile) Sync() error {
+	if !f.sync || failpoint.On("raftlog.skip-fsync") {
+		return nil
+	}
+	if f.settled.Load() {
+		return fdatasync(f.File)
+	}
+	if err := f.File.Sync(); err != nil {
+		return err
+	}
+	if err := syncDir(f.dir); err != nil {
+		return err
+	}
+	f.settled.Store(true)
+	return nil
+}
+
+func fdatasync(f *os.File) error {
+	for {
+		err := unix.Fdatasync(int(f.Fd()))
+		if !errors.Is(err, unix.EINTR) {
+			if err != nil {
+				return fmt.Errorf("syncing %s: %w", f.Name(), err)
+			}
+			return nil
+		}
+	}
+}
