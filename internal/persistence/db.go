@@ -30,6 +30,7 @@ type DB struct {
 
 	// update is the one Update in use, kept to reuse its memory.
 	update Update
+	recent recent
 	// floorMu orders AdvanceFloor: the discard version must never go back.
 	floorMu sync.Mutex
 	ages    ages

@@ -23,6 +23,9 @@ type generation struct {
 	done       chan struct{} // closed when Badger is
 	closeErr   error
 
+	// ahead is the newest version that was there when the engine was opened.
+	ahead uint64
+
 	published atomic.Uint64
 	// pinMu guards pins (open readers by index) and every change of floor, so that
 	// no reader can be admitted below a floor that is about to move.
@@ -59,7 +62,8 @@ func (db *DB) openGeneration(name string) (*generation, error) {
 	if err := g.openBadger(db); err != nil {
 		return nil, err
 	}
-	if !known && g.bdb.MaxVersion() > 0 {
+	g.ahead = g.bdb.MaxVersion()
+	if !known && g.ahead > 0 {
 		g.shut()
 		return nil, fmt.Errorf("%w: %s: state.json is missing", ErrCorrupt, g.dir)
 	}

@@ -81,6 +81,7 @@ func (db *DB) NewUpdate(first uint64) *Update {
 		u.fail(fmt.Errorf("applying entry %d: %w", first, &CompactedError{Oldest: floor}))
 	}
 	u.view = g.bdb.NewTransactionAt(base, false)
+	db.recent.begin(g, base)
 	return u
 }
 
@@ -148,10 +149,13 @@ func (u *Update) load(c *cell) error {
 	if u.err != nil {
 		return u.err
 	}
-	value, found, err := get(u.view, c.key)
-	if err != nil {
-		u.fail(err)
-		return err
+	value, found := u.db.recent.get(c.key)
+	if !found {
+		var err error
+		if value, found, err = get(u.view, c.key); err != nil {
+			u.fail(err)
+			return err
+		}
 	}
 	c.value, c.found, c.known = value, found, true
 	return nil
@@ -178,15 +182,30 @@ func (u *Update) Commit(last uint64) ([]Change, error) {
 	}
 	if len(u.writes) > 0 {
 		if err := u.write(); err != nil {
+			u.db.recent.forget() // what of it was written is not known
 			return nil, fmt.Errorf("committing entries up to %d: %w", last, err)
 		}
 	}
 	u.gen.keys.Add(u.keys)
 	u.gen.services.Add(u.svcs)
+	u.remember(last)
 	changes := u.changes()
 	u.db.metrics.committed(begin, changes)
 	u.db.Publish(last)
 	return changes, nil
+}
+
+// remember keeps what this run read and wrote for the runs to come.
+func (u *Update) remember(last uint64) {
+	for _, c := range u.cells {
+		switch {
+		case c.known && c.found:
+			u.db.recent.put(c.key, c.value)
+		case c.known:
+			u.db.recent.drop(c.key)
+		}
+	}
+	u.db.recent.at = last
 }
 
 // write puts all writes into Badger.
