@@ -183,6 +183,9 @@ var codes = map[string]int{
 	"service_expired": 410, "compacted": 410, "too_large": 413, "overloaded": 429,
 	"no_leader": 503, "not_ready": 503, "shutting_down": 503, "disk_full": 503,
 	"outcome_unknown": 504,
+	// Of membership requests and of a watch whose data was replaced.
+	"member_not_found": 404, "last_voter": 409, "would_lose_quorum": 409, "not_voter": 409, "address_in_use": 409,
+	"has_state": 409, "removed": 409, "transfer_failed": 503, "not_formed": 503, "reset": 410,
 }
 
 // Documented says whether status and code are a pair of the contract.
