@@ -16,7 +16,7 @@ func (m *Manager) Bootstrap(_ context.Context, req BootstrapRequest) (BootstrapR
 
 func (m *Manager) vote(req BootstrapRequest) (BootstrapResponse, error) {
 	switch {
-	case m.removed.Load():
+	case m.store.Removed():
 		return BootstrapResponse{Reason: "this node was removed from its cluster"}, nil
 	case m.store.HasState():
 		same := req.Value != nil && req.Value.ClusterID == m.store.ClusterID()

@@ -3,9 +3,33 @@ package cluster
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 )
+
+// watchOwn keeps this node's own record true, and finds the cluster again after
+// addresses changed, until ctx ends. A removed node only says so.
+func (m *Manager) watchOwn(ctx context.Context) {
+	heard := time.Now()
+	for pause(ctx, m.time.announce) == nil {
+		_, _, led := m.store.Leader()
+		switch {
+		case m.store.Removed():
+			m.sayRemoved()
+		case led:
+			heard = time.Now()
+			m.announce(ctx)
+		default:
+			if v := m.votes.decided(); v.has(m.cfg.NodeID) && v.ClusterID == m.store.ClusterID() {
+				m.tellMembers(ctx, v) // some may not have heard yet; harmless if they have
+			}
+			if time.Since(heard) > m.time.lost {
+				m.callHome(ctx)
+			}
+		}
+	}
+}
 
 // announce tells the leader this node's addresses if its record differs.
 func (m *Manager) announce(ctx context.Context) {
@@ -43,7 +67,7 @@ func (m *Manager) callHome(ctx context.Context) {
 		err := m.http.post(jctx, s.base, "/cluster/join", m.announcement(true), &resp)
 		cancel()
 		m.heed(ctx, resp, err)
-		if err == nil || m.removed.Load() {
+		if err == nil || m.store.Removed() {
 			return
 		}
 	}

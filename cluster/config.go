@@ -14,8 +14,8 @@ type Config struct {
 	// host names are kept as they are.
 	RaftAddr string
 	APIAddr  string
-	// DataDir keeps cluster-state.json: votes of the bootstrap, and whether this
-	// node was removed. Empty = not kept; only for a single node in memory.
+	// DataDir keeps cluster-state.json, the votes of the bootstrap. Empty = not
+	// kept; only for a single node in memory.
 	DataDir string
 	// BootstrapExpect is how many nodes form a new cluster; 0 = only join.
 	BootstrapExpect int

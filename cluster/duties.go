@@ -18,7 +18,7 @@ import (
 func (m *Manager) duties(ctx context.Context) {
 	p := promoter{}
 	for pause(ctx, m.time.duty) == nil {
-		if !m.store.IsLeader() || m.removed.Load() {
+		if !m.store.IsLeader() || m.store.Removed() {
 			p = promoter{}
 			continue
 		}
@@ -124,7 +124,14 @@ const (
 // promoter remembers, while this node leads, how the joiners come along.
 type promoter struct {
 	target uint64         // what this node had applied one round ago
-	steady map[string]int // rounds in a row that a joiner kept up
+	steady map[string]int // rounds in a row that a joiner kept up; known joiners have an entry
+}
+
+// mark writes a joiner's record once more. The newest entries of a new leader
+// are Raft's own, which no joiner's state machine ever shows as applied; after
+// this one it can come level.
+func (m *Manager) mark(ctx context.Context, r *record.Member) error {
+	return m.setMember(ctx, nil, &command.MemberSet{Id: r.Id, RaftAddress: r.RaftAddress, ApiAddress: r.ApiAddress, WantVoter: r.WantVoter})
 }
 
 // promote gives a vote to the joiners that have caught up: one round had them
@@ -133,14 +140,20 @@ type promoter struct {
 // is left alone.
 func (m *Manager) promote(ctx context.Context, p *promoter, servers []raftstore.Server, records map[string]*record.Member, infos map[string]nodeInfo) error {
 	target, steady := p.target, map[string]int{}
-	p.target = m.store.AppliedIndex()
-	defer func() { p.steady = steady }()
-	if target == 0 {
-		return nil
-	}
+	defer func() {
+		p.steady = steady
+		p.target = m.store.AppliedIndex()
+	}()
 	for _, s := range servers {
 		info, answered := infos[s.ID]
 		if s.Voter || !answered || info.Removed || !records[s.ID].GetWantVoter() {
+			continue
+		}
+		steady[s.ID] = 0
+		if _, known := p.steady[s.ID]; !known {
+			if err := m.mark(ctx, records[s.ID]); err != nil {
+				return err
+			}
 			continue
 		}
 		slack := uint64(0)
@@ -161,23 +174,4 @@ func (m *Manager) promote(ctx context.Context, p *promoter, servers []raftstore.
 		m.log.Info("node has caught up and votes now", "node", s.ID, "applied", info.Applied)
 	}
 	return nil
-}
-
-// watchOwn keeps this node's own record true, and finds the cluster again after
-// addresses changed, until ctx ends or the node is removed.
-func (m *Manager) watchOwn(ctx context.Context) {
-	lost := time.Now()
-	for !m.removed.Load() && pause(ctx, m.time.announce) == nil {
-		if _, _, ok := m.store.Leader(); ok {
-			lost = time.Now()
-			m.announce(ctx)
-			continue
-		}
-		if v := m.votes.decided(); v.has(m.cfg.NodeID) && v.ClusterID == m.store.ClusterID() {
-			m.tellMembers(ctx, v) // some may not have heard yet; harmless if they have
-		}
-		if time.Since(lost) > m.time.lost {
-			m.callHome(ctx)
-		}
-	}
 }

@@ -30,18 +30,18 @@ func leading[Req, Resp any](m *Manager, fn func(context.Context, Req) (Resp, err
 func onLeader[Req, Resp any](ctx context.Context, m *Manager, method uint16, req Req, again bool,
 	here func(context.Context, Req) (Resp, error)) (Resp, error) {
 	var nothing Resp
-	if m.removed.Load() {
+	if m.store.Removed() {
 		return nothing, m.removedError()
 	}
-	limit, cancel := context.WithTimeout(ctx, m.time.forward)
-	defer cancel()
+	patience := time.Now().Add(m.time.forward)
 	b := backoff{min: 20 * time.Millisecond, max: 250 * time.Millisecond}
 	for {
-		resp, err := tryLeader(limit, m, method, req, here)
+		changed := m.store.LeaderChanges()
+		resp, err := tryLeader(ctx, m, method, req, here)
 		if err == nil || !repeatable(err, again) {
 			return resp, err
 		}
-		if b.wait(limit) != nil {
+		if time.Now().After(patience) || b.waitOr(ctx, changed) != nil {
 			return nothing, err
 		}
 	}

@@ -14,7 +14,7 @@ import (
 // returns when the node has state, or with an error that waiting cannot mend.
 func (m *Manager) enter(ctx context.Context) error {
 	b := backoff{min: m.time.retryMin, max: m.time.retryMax}
-	for !m.store.HasState() {
+	for !m.store.HasState() && !m.store.Removed() {
 		if err := m.attempt(ctx); err != nil {
 			return err
 		}
@@ -140,7 +140,7 @@ func (m *Manager) announcement(rejoin bool) JoinRequest {
 // cluster: ErrNotFormed; a node that was removed: raftstore.ErrRemoved.
 func (m *Manager) SendJoin(ctx context.Context, addr string) (JoinResponse, error) {
 	var resp JoinResponse
-	if m.removed.Load() {
+	if m.store.Removed() {
 		return resp, m.removedError()
 	}
 	s, err := m.askStatus(ctx, addr)

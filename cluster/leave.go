@@ -33,7 +33,7 @@ func (m *Manager) Leave(ctx context.Context, id string) error {
 // LeaveSelf removes this node, for a process that ends and shall not come back.
 // ErrLastVoter for a single node: it keeps its data and simply stops.
 func (m *Manager) LeaveSelf(ctx context.Context) error {
-	if m.removed.Load() || !m.store.HasState() {
+	if m.store.Removed() || !m.store.HasState() {
 		return nil
 	}
 	err := m.Leave(ctx, m.cfg.NodeID)
@@ -61,7 +61,7 @@ func (m *Manager) leaveHere(ctx context.Context, req idRequest) (none, error) {
 		}
 	}
 	if server.ID == m.cfg.NodeID {
-		if _, err := m.handOver(ctx, ""); err != nil {
+		if _, err := m.handOver(ctx, "", servers); err != nil {
 			return none{}, err
 		}
 		return none{}, fmt.Errorf("leadership was handed over: %w", raftstore.ErrNotLeader) // the new leader removes this node

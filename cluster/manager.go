@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -41,8 +40,6 @@ type Manager struct {
 
 	// broken is what New found wrong.
 	broken error
-	// removed: this node is out of its cluster and serves nothing.
-	removed atomic.Bool
 	// opMu makes changes of membership by this node, as leader, one at a time.
 	opMu sync.Mutex
 	// formMu makes taking over a cluster id one at a time.
@@ -100,11 +97,6 @@ func (m *Manager) Run(ctx context.Context) error {
 	if m.broken != nil {
 		return m.broken
 	}
-	if m.removed.Load() {
-		m.log.Error(m.removedError().Error())
-		<-ctx.Done()
-		return nil
-	}
 	work, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -117,14 +109,13 @@ func (m *Manager) Run(ctx context.Context) error {
 		return err
 	}
 	m.watchOwn(ctx)
-	<-ctx.Done()
 	return nil
 }
 
 // Joined says whether this node is in its cluster's configuration, as far as
 // it knows, and was not removed.
 func (m *Manager) Joined() bool {
-	if m.removed.Load() || !m.store.HasState() {
+	if m.store.Removed() || !m.store.HasState() {
 		return false
 	}
 	servers, err := m.store.Servers()
@@ -136,18 +127,22 @@ func (m *Manager) Joined() bool {
 }
 
 // Removed says whether this node was removed from its cluster.
-func (m *Manager) Removed() bool { return m.removed.Load() }
+func (m *Manager) Removed() bool { return m.store.Removed() }
 
-// markRemoved stops serving, for good: durable when it returns.
+// markRemoved stops serving; durable when it returns.
 func (m *Manager) markRemoved() error {
-	if m.removed.Swap(true) {
+	if m.store.Removed() {
 		return nil
 	}
-	m.log.Error(m.removedError().Error())
 	if err := m.store.MarkRemoved(); err != nil {
-		return fmt.Errorf("stopping to serve: %w", err)
+		return fmt.Errorf("recording the removal: %w", err)
 	}
-	return m.votes.setRemoved()
+	m.sayRemoved()
+	return nil
+}
+
+func (m *Manager) sayRemoved() {
+	m.said.say(hclog.Error, "removed", m.removedError().Error())
 }
 
 func (m *Manager) removedError() error {

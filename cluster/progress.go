@@ -49,16 +49,24 @@ type backoff struct {
 	min, max, next time.Duration
 }
 
-func (b *backoff) wait(ctx context.Context) error {
+func (b *backoff) wait(ctx context.Context) error { return b.waitOr(ctx, nil) }
+
+// waitOr is wait that ends early when the channel is closed.
+func (b *backoff) waitOr(ctx context.Context, early <-chan struct{}) error {
 	if b.next == 0 {
 		b.next = b.min
 	}
-	d := b.next/2 + rand.N(b.next/2+1)
+	t := time.NewTimer(b.next/2 + rand.N(b.next/2+1))
+	defer t.Stop()
 	b.next = min(2*b.next, b.max)
-	return pause(ctx, d)
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-early:
+	case <-t.C:
+	}
+	return nil
 }
-
-func (b *backoff) reset() { b.next = 0 }
 
 // pause waits, unless ctx ends first.
 func pause(ctx context.Context, d time.Duration) error {

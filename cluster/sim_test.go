@@ -41,6 +41,7 @@ func (s *simStore) AppliedIndex() uint64                 { return 0 }
 func (s *simStore) Servers() ([]raftstore.Server, error) { return nil, errors.New("not here") }
 
 func (s *simStore) ClusterID() string { s.mu.Lock(); defer s.mu.Unlock(); return s.clusterID }
+func (s *simStore) Removed() bool     { return false }
 func (s *simStore) HasState() bool    { s.mu.Lock(); defer s.mu.Unlock(); return s.state }
 
 func (s *simStore) SetClusterID(id string) error {

@@ -14,8 +14,8 @@ const (
 	stateFileFormat = 1
 )
 
-// stateFile is cluster-state.json in the data directory: what this node must
-// not forget about membership that Raft does not keep for it.
+// stateFile is cluster-state.json in the data directory: what this node said
+// while a cluster was being agreed on, which it must not forget.
 type stateFile struct {
 	Format int `json:"format"`
 	// Promised, Accepted, Value, Decided: see votes.
@@ -23,9 +23,6 @@ type stateFile struct {
 	Accepted Ballot          `json:"accepted"`
 	Value    *BootstrapValue `json:"value,omitempty"`
 	Decided  bool            `json:"decided"`
-	// Removed: the node was removed from its cluster and stays out of it until
-	// its data directory is cleared.
-	Removed bool `json:"removed"`
 }
 
 // loadState reads the file in dir; dir "" keeps nothing.

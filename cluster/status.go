@@ -23,7 +23,7 @@ func (m *Manager) Status(ctx context.Context) Status {
 }
 
 func (m *Manager) state() string {
-	if m.removed.Load() {
+	if m.store.Removed() {
 		return "removed"
 	}
 	return m.store.State()
@@ -33,7 +33,7 @@ func (m *Manager) state() string {
 // node does not know of a leader.
 func (m *Manager) LeaderInfo() (LeaderInfo, error) {
 	id, addr, ok := m.store.Leader()
-	if !ok || m.removed.Load() {
+	if !ok || m.store.Removed() {
 		return LeaderInfo{}, raftstore.ErrNoLeader
 	}
 	info := LeaderInfo{LeaderID: id, LeaderAddr: addr}
@@ -82,12 +82,14 @@ func (m *Manager) Peers(ctx context.Context) []Peer {
 func (m *Manager) info() nodeInfo {
 	i := nodeInfo{
 		ID: m.cfg.NodeID, Address: m.cfg.RaftAddr, APIAddress: m.cfg.APIAddr,
-		Applied: m.store.AppliedIndex(), Leader: m.store.IsLeader(), Removed: m.removed.Load(), LastContactMS: -1,
+		Applied: m.store.AppliedIndex(), Leader: m.store.IsLeader(), Removed: m.store.Removed(), LastContactMS: -1,
 	}
 	if i.Leader {
 		i.LastContactMS = 0
 	} else if _, _, ok := m.store.Leader(); ok {
-		i.LastContactMS = m.store.LastContact().Milliseconds()
+		if d := m.store.LastContact(); d >= 0 {
+			i.LastContactMS = d.Milliseconds()
+		}
 	}
 	return i
 }

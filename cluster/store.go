@@ -23,6 +23,9 @@ type (
 		SetClusterID(id string) error
 		HasState() bool
 		Bootstrap(clusterID string, servers []raftstore.Server) error
+		// Removed is durable and changes by itself: the store sees its removal, or a
+		// new membership, in the log.
+		Removed() bool
 		MarkRemoved() error
 	}
 	// raftView is what this node knows of the cluster right now.
@@ -33,6 +36,7 @@ type (
 		Term() uint64
 		CommitIndex() uint64
 		AppliedIndex() uint64
+		LeaderChanges() <-chan struct{}
 		LastContact() time.Duration
 		Servers() ([]raftstore.Server, error)
 		ReadIndex(ctx context.Context) (uint64, error)

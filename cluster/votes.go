@@ -114,15 +114,6 @@ func (v *votes) current() stateFile {
 	return v.state
 }
 
-// setRemoved keeps the removal; durable on return.
-func (v *votes) setRemoved() error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	next := v.state
-	next.Removed = true
-	return v.commit(next)
-}
-
 func (v *votes) commit(next stateFile) error {
 	if err := next.save(v.dir); err != nil {
 		return err
