@@ -48,6 +48,9 @@ func readAnswer(r *bufio.Reader, into *answer) error {
 			}
 			continue // 100 Continue, 103 Early Hints: the real answer follows
 		}
+		if minor == 0 && f.chunked {
+			return fmt.Errorf("%w: chunks in HTTP/1.0", errMalformed)
+		}
 		into.status, into.closing = status, f.closing || minor == 0
 		return into.readBody(r, f)
 	}
