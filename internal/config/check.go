@@ -73,13 +73,12 @@ func (r *Result) checkPersistence(say sayFunc) {
 
 func (r *Result) checkEngine(say sayFunc) {
 	b := r.Persistence.Badger
-	atLeast(say, "persistence.badger.memtable_size", b.MemTableSize, minMemTable)
-	atLeast(say, "persistence.badger.num_memtables", b.NumMemtables, 1)
-	atLeast(say, "persistence.badger.l0_tables", b.L0Tables, 1)
-	// The engine's own bounds of a value log file.
-	atLeast(say, "persistence.badger.vlog_size", b.VlogSize, 1<<20)
-	atMost(say, "persistence.badger.vlog_size", b.VlogSize, 2<<30-1)
-	atLeast(say, "persistence.badger.prefetch_size", b.PrefetchCount, 0)
+	// The engine's own bounds; it checks them too, but knows only its own names of them.
+	within(say, "persistence.badger.memtable_size", b.MemTableSize, minMemTable, 1<<30)
+	within(say, "persistence.badger.num_memtables", b.NumMemtables, 1, 64)
+	within(say, "persistence.badger.l0_tables", b.L0Tables, 1, 64)
+	within(say, "persistence.badger.vlog_size", b.VlogSize, 1<<20, 1<<30)
+	within(say, "persistence.badger.prefetch_size", b.PrefetchCount, 0, 10000)
 }
 
 func (r *Result) checkRaftAddresses(say sayFunc) {
@@ -121,12 +120,12 @@ func (r *Result) checkCluster(say sayFunc) {
 func (r *Result) checkPace(say sayFunc) {
 	raft := r.Raft
 	atLeast(say, "raft.snapshot_threshold", raft.SnapshotThreshold, 1)
+	atLeast(say, "raft.trailing_logs", raft.TrailingLogs, 1)
 	atLeast(say, "raft.snapshot_interval", raft.SnapshotInterval, 5*time.Millisecond)
 	atLeast(say, "raft.heartbeat_timeout", raft.HeartbeatTimeout, 5*time.Millisecond)
 	atLeast(say, "raft.leader_lease_timeout", raft.LeaderLeaseTimeout, 5*time.Millisecond)
 	atLeast(say, "raft.commit_timeout", raft.CommitTimeout, time.Millisecond)
-	atLeast(say, "raft.max_append_entries", raft.MaxAppendEntries, 1)
-	atMost(say, "raft.max_append_entries", raft.MaxAppendEntries, 1024)
+	within(say, "raft.max_append_entries", raft.MaxAppendEntries, 1, 1024)
 	atLeast(say, "raft.snapshot_retention", raft.SnapshotRetention, 1)
 	// Raft's own rules: a leader must give up before others may have elected the next one.
 	if raft.ElectionTimeout < raft.HeartbeatTimeout {
@@ -153,7 +152,8 @@ func atLeast[T number](say sayFunc, key string, value, least T) {
 	}
 }
 
-func atMost[T number](say sayFunc, key string, value, most T) {
+func within[T number](say sayFunc, key string, value, least, most T) {
+	atLeast(say, key, value, least)
 	if value > most {
 		say(key, "%v is more than %v", value, most)
 	}

@@ -140,17 +140,17 @@ func Default() Config {
 		Raft: Raft{
 			BindAddr:        "127.0.0.1:7000",
 			BootstrapExpect: 1,
-			// A snapshot streams the whole state, so it is made for every 64k entries, not every few;
-			// as many entries stay in the log, so a follower back from a short absence needs none.
-			SnapshotThreshold: 65536,
+			// A snapshot streams the whole state; that it is looked for only every SnapshotInterval
+			// keeps it from running all the time under load.
+			SnapshotThreshold: 8192,
 			SnapshotInterval:  30 * time.Second,
-			TrailingLogs:      65536,
+			TrailingLogs:      10240,
 			// A dead leader is noticed after 0.5 to 1 s (Raft picks a random point between one and
 			// two timeouts), so even a split vote is over well within 3 s. Heartbeats go out every
 			// tenth of the timeout and touch no disk: a slow fsync does not cost the leader its office.
 			HeartbeatTimeout:   500 * time.Millisecond,
 			ElectionTimeout:    500 * time.Millisecond,
-			LeaderLeaseTimeout: 400 * time.Millisecond,
+			LeaderLeaseTimeout: 500 * time.Millisecond,
 			CommitTimeout:      50 * time.Millisecond,
 			MaxAppendEntries:   512,
 			SnapshotRetention:  2,

@@ -90,7 +90,7 @@ func sample(o config.Option) string {
 	case config.KindBool:
 		return "true"
 	case config.KindInt, config.KindUint:
-		return "77"
+		return "33"
 	case config.KindDuration:
 		return "77s"
 	case config.KindSize:
@@ -213,6 +213,15 @@ func TestBootstrapExpectDependsOnJoin(t *testing.T) {
 	require.Equal(t, 0, mustLoad(t, "", nil, "--join=a:1").Raft.BootstrapExpect)
 	require.Equal(t, 3, mustLoad(t, "", nil, "--join=a:1", "--bootstrap-expect=3").Raft.BootstrapExpect)
 	require.Equal(t, 0, mustLoad(t, "", nil, "--bootstrap-expect=0").Raft.BootstrapExpect)
+}
+
+func TestTimeoutsFollowTheHeartbeat(t *testing.T) {
+	slow := mustLoad(t, "", nil, "--raft-heartbeat-timeout=5s").Raft
+	require.Equal(t, 5*time.Second, slow.ElectionTimeout)
+	require.Equal(t, 500*time.Millisecond, slow.LeaderLeaseTimeout)
+	quick := mustLoad(t, "", nil, "--raft-heartbeat-timeout=50ms").Raft
+	require.Equal(t, 500*time.Millisecond, quick.ElectionTimeout)
+	require.Equal(t, 50*time.Millisecond, quick.LeaderLeaseTimeout)
 }
 
 func TestVariablesThatAreNotOptionsAreLeftAlone(t *testing.T) {

@@ -88,9 +88,19 @@ const sourceDefault = "default"
 
 // settle fills in the defaults that depend on other options.
 func (r *Result) settle() {
-	if r.sources["raft.bootstrap_expect"] == sourceDefault && len(r.Raft.Join) > 0 {
-		r.Raft.BootstrapExpect = 0
+	unset := func(key string) bool { return r.sources[key] == sourceDefault }
+	raft := &r.Raft
+	if len(raft.Join) > 0 && unset("raft.bootstrap_expect") {
+		raft.BootstrapExpect = 0
 		r.sources["raft.bootstrap_expect"] = "default with join"
+	}
+	if raft.ElectionTimeout < raft.HeartbeatTimeout && unset("raft.election_timeout") {
+		raft.ElectionTimeout = raft.HeartbeatTimeout
+		r.sources["raft.election_timeout"] = "heartbeat_timeout, at least"
+	}
+	if raft.LeaderLeaseTimeout > raft.HeartbeatTimeout && unset("raft.leader_lease_timeout") {
+		raft.LeaderLeaseTimeout = raft.HeartbeatTimeout
+		r.sources["raft.leader_lease_timeout"] = "heartbeat_timeout, at most"
 	}
 }
 

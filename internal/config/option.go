@@ -94,3 +94,6 @@ func kindOf(t reflect.Type) Kind {
 func (o Option) value(c *Config) reflect.Value {
 	return reflect.ValueOf(c).Elem().FieldByIndex(o.field)
 }
+
+// Get returns the option's value in c.
+func (o Option) Get(c *Config) any { return o.value(c).Interface() }

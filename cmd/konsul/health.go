@@ -1,0 +1,55 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/neogan74/konsul/client"
+	"github.com/neogan74/konsul/internal/cli"
+)
+
+// healthCommand asks a node whether it is ready and answers with its exit status: the health check of
+// containers, where there is no curl. Without an address it asks the node that would be configured by
+// the same environment.
+func healthCommand() *cobra.Command {
+	var addr string
+	var timeout time.Duration
+	cmd := &cobra.Command{
+		Use:   "health",
+		Short: "Exit with 0 if the node is ready, 1 if not",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
+			defer cancel()
+			c, err := client.New(client.Config{Addresses: []string{healthAddr(addr)}, FailFast: true})
+			if err != nil {
+				return &cli.ExitError{Code: exitUsage, Err: err}
+			}
+			if err := c.Ready(ctx); err != nil {
+				return &cli.ExitError{Code: exitFailed, Err: fmt.Errorf("not ready: %w", err)}
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), "ready")
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&addr, "http-addr", "", "API address [KONSUL_HTTP_ADDR] (default http://127.0.0.1:8500, or the port in KONSUL_PORT)")
+	cmd.Flags().DurationVar(&timeout, "timeout", 3*time.Second, "how long to wait for the answer")
+	return cmd
+}
+
+func healthAddr(flag string) string {
+	if flag != "" {
+		return flag
+	}
+	if addr := os.Getenv("KONSUL_HTTP_ADDR"); addr != "" {
+		return addr
+	}
+	if port := os.Getenv("KONSUL_PORT"); port != "" {
+		return "http://127.0.0.1:" + port
+	}
+	return client.DefaultAddress
+}

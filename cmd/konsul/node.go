@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/neogan74/konsul/api"
+	"github.com/neogan74/konsul/cluster"
+	"github.com/neogan74/konsul/internal/config"
+	"github.com/neogan74/konsul/internal/persistence"
+	"github.com/neogan74/konsul/raftstore"
+)
+
+// node is the running parts of a Konsul node. Fields are nil until their step of the start is done.
+type node struct {
+	cfg      *config.Result
+	log      hclog.Logger
+	listener net.Listener
+	store    *raftstore.Store
+	cluster  *cluster.Manager
+	api      *api.Server
+	http     *http.Server
+
+	leaveCluster context.CancelFunc // ends cluster.Run
+	managed      chan struct{}      // closed when cluster.Run has ended
+	broken       chan error         // a part gave up
+}
+
+// startNode brings the parts up in the order in which each needs the ones before. Whatever the
+// error, the node it returns must be stopped.
+func startNode(cfg *config.Result, log hclog.Logger, fatal func(error)) (*node, error) {
+	n := &node{cfg: cfg, log: log, broken: make(chan error, 2)}
+	n.announceStart()
+
+	// 1. The data directory, private, before anything is written to it.
+	if err := prepareDataDir(cfg, log); err != nil {
+		return n, err
+	}
+	// 2. The API's port. It costs nothing, so a port that is taken is found before a large log is
+	// read; and the node must know its address to tell the others. Clients that come before step 6
+	// wait in the listener's queue.
+	var err error
+	if n.listener, err = listenAPI(cfg.HTTP); err != nil {
+		return n, err
+	}
+	// 3. Metrics, which the parts register as they are made.
+	metrics, err := newMetrics()
+	if err != nil {
+		return n, err
+	}
+	// 4. Engine, log and Raft: locks the data directory and replays. Before the cluster, which asks it
+	// whether there is a cluster already.
+	if n.store, err = raftstore.Open(n.storeConfig(metrics, fatal)); err != nil {
+		return n, explainOpen(cfg, err)
+	}
+	n.announceNode()
+	// 5. Membership. It registers its methods with the store and does nothing by itself yet.
+	n.cluster = cluster.New(n.clusterConfig(), n.store)
+	// 6. The API, before bootstrap and join begin: nodes find each other by asking each other's API.
+	n.api = api.New(n.apiConfig(metrics), n.store, n.cluster)
+	n.http = n.api.HTTPServer()
+	go func() {
+		if err := n.http.Serve(n.listener); !errors.Is(err, http.ErrServerClosed) {
+			n.broken <- fmt.Errorf("serving the API: %w", err)
+		}
+	}()
+	// 7. Now form a cluster, join one, or go on in the one there is.
+	ctx, cancel := context.WithCancel(context.Background())
+	n.leaveCluster, n.managed = cancel, make(chan struct{})
+	go func() {
+		defer close(n.managed)
+		if err := n.cluster.Run(ctx); err != nil {
+			n.broken <- fmt.Errorf("cluster membership: %w", err)
+		}
+	}()
+	log.Info("serving", "api", n.apiAddr())
+	return n, nil
+}
+
+// wait returns when ctx ends, or with the error of a part that gave up.
+func (n *node) wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-n.broken:
+		return err
+	}
+}
+
+// stop takes the parts down, each after those that use it. ctx bounds the polite part: requests under
+// way, the transfer of leadership, leaving. What acknowledged writes need is on disk already.
+func (n *node) stop(ctx context.Context) error {
+	var errs []error
+	// 1. Say "not ready" and end watches, so that load balancers and watchers go elsewhere.
+	if n.api != nil {
+		n.api.Drain()
+	}
+	// 2. Take no more connections. Requests under way go on: while leadership moves in step 3 this
+	// node passes them to the next leader.
+	served := make(chan error, 1)
+	if n.http != nil {
+		go func() { served <- n.http.Shutdown(ctx) }()
+	} else {
+		served <- n.closeListener()
+	}
+	// 3. Hand leadership over, or leave for good, before the node is gone: the others need not wait
+	// for an election.
+	if n.cluster != nil {
+		n.handOver(ctx)
+	}
+	// 4. Wait for the requests under way; then nobody uses what is below.
+	if err := <-served; err != nil {
+		n.log.Warn("some requests were cut off", "error", err)
+		_ = n.http.Close()
+	}
+	// 5. No more work on membership.
+	if n.leaveCluster != nil {
+		n.leaveCluster()
+		<-n.managed
+	}
+	// 6. Raft, the engine, the log; and the lock on the data directory, last.
+	if n.store != nil {
+		errs = append(errs, wrap("closing the node", n.store.Shutdown(ctx)))
+	}
+	return errors.Join(errs...)
+}
+
+// handOver leaves the cluster if that is configured, or else passes leadership on if it is here. Both
+// are politeness: where they fail the others elect a leader after their timeout.
+func (n *node) handOver(ctx context.Context) {
+	var err error
+	switch {
+	case n.cfg.LeaveOnTerminate:
+		if err = n.cluster.LeaveSelf(ctx); err == nil {
+			n.log.Info("left the cluster")
+		}
+	case n.store.IsLeader():
+		_, err = n.cluster.Transfer(ctx, "")
+	}
+	if errors.Is(err, cluster.ErrLastVoter) {
+		n.log.Debug("nobody to hand over to", "reason", err)
+	} else if err != nil {
+		n.log.Warn("handing over failed, stopping nevertheless", "error", err)
+	}
+}
+
+func (n *node) closeListener() error {
+	if n.listener == nil {
+		return nil
+	}
+	return n.listener.Close()
+}
+
+func (n *node) storeConfig(metrics *prometheus.Registry, fatal func(error)) raftstore.Config {
+	raft, data := n.cfg.Raft, n.cfg.Persistence
+	return raftstore.Config{
+		NodeID: raft.NodeID, DataDir: data.DataDir, InMemory: n.cfg.InMemory(),
+		BindAddr: raft.BindAddr, AdvertiseAddr: raft.AdvertiseAddr,
+		SyncWrites: data.SyncWrites, Badger: engineOptions(data.Badger), MinFreeSpace: int64(data.MinFreeSpace),
+		SnapshotThreshold: raft.SnapshotThreshold, SnapshotInterval: raft.SnapshotInterval,
+		TrailingLogs: raft.TrailingLogs, SnapshotRetention: raft.SnapshotRetention,
+		Heartbeat: raft.HeartbeatTimeout, Election: raft.ElectionTimeout,
+		LeaderLease: raft.LeaderLeaseTimeout, CommitTimeout: raft.CommitTimeout,
+		MaxAppendEntries: raft.MaxAppendEntries,
+		Logger:           n.log, Registerer: metrics, Fatal: fatal,
+	}
+}
+
+// engineOptions translates sizes; where the option says 0 for no cache, the engine wants -1, because
+// its own 0 is the default.
+func engineOptions(b config.Badger) persistence.BadgerOptions {
+	cache := int64(b.BlockCache)
+	if cache == 0 {
+		cache = -1
+	}
+	return persistence.BadgerOptions{
+		MemTableSize: int64(b.MemTableSize), NumMemtables: b.NumMemtables, NumLevelZeroTables: b.L0Tables,
+		ValueLogFileSize: int64(b.VlogSize), BlockCacheSize: cache, PrefetchSize: b.PrefetchCount,
+	}
+}
+
+func (n *node) clusterConfig() cluster.Config {
+	dataDir := n.cfg.Persistence.DataDir
+	if n.cfg.InMemory() {
+		dataDir = ""
+	}
+	return cluster.Config{
+		NodeID: n.store.NodeID(), RaftAddr: n.store.Addr(), APIAddr: n.advertisedAPI(), DataDir: dataDir,
+		BootstrapExpect: n.cfg.Raft.BootstrapExpect, Join: n.cfg.Raft.Join,
+		LeaveOnTerminate: n.cfg.LeaveOnTerminate, Version: programVersion(), Logger: n.log,
+	}
+}
+
+func (n *node) apiConfig(metrics *prometheus.Registry) api.Config {
+	cfg := api.Config{
+		Version: programVersion(), PersistenceType: config.TypeMemory,
+		Logger: n.log, Registerer: metrics, Gatherer: metrics,
+	}
+	if !n.cfg.InMemory() {
+		cfg.PersistenceType = config.TypeBadger
+	}
+	return cfg
+}
+
+// wrap says what was being done when err happened, if it did.
+func wrap(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/neogan74/konsul/internal/cli"
+	"github.com/neogan74/konsul/internal/config"
+)
+
+// Exit statuses of the agent; those of the client's commands are in internal/cli.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// rootCommand is `konsul`: the agent, and everything else below it.
+func rootCommand(p program, notify func()) *cobra.Command {
+	version := programVersion()
+	root := agentCommand(p, notify, "konsul")
+	root.Short = "A replicated key-value store"
+	root.Long = "Konsul is a replicated key-value store.\n\n" +
+		"Without a command it runs a node, as `konsul agent` does: a durable single-node cluster in ./data\n" +
+		"on 127.0.0.1:8500 if nothing else is said. `konsul agent --help` lists all options."
+	root.Args = nil // cobra's own rule for roots: an unknown command is an error with a suggestion
+	keepShort(root.Flags())
+	cli.Prepare(root)
+
+	agent := agentCommand(p, notify, "agent")
+	agent.Short = "Run a node (the default)"
+	agent.Long = "Run a node.\n\n" +
+		"Every option can be given as a flag, an environment variable (in brackets) or a key of the\n" +
+		"configuration file, in this order of precedence. The flag is the key with dashes: raft.node_id is\n" +
+		"--raft-node-id. --print-config shows the result and where each value came from."
+	root.AddCommand(agent, healthCommand())
+	root.AddCommand(cli.Commands(version)...)
+	return root
+}
+
+func agentCommand(p program, notify func(), use string) *cobra.Command {
+	var file string
+	var printOnly bool
+	cmd := &cobra.Command{Use: use + " [flags]", Args: cobra.NoArgs}
+	cmd.Flags().StringVar(&file, "config", "", "configuration file (YAML) [KONSUL_CONFIG]")
+	cmd.Flags().BoolVar(&printOnly, "print-config", false, "print the configuration and where each value came from, and exit")
+	flags := config.Register(cmd.Flags())
+	cmd.Flags().SortFlags = false
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		load := func() (*config.Result, error) {
+			return config.Load(config.Input{File: file, Env: p.env, Flags: flags})
+		}
+		cfg, err := load()
+		if err != nil {
+			return &cli.ExitError{Code: exitUsage, Err: err}
+		}
+		if printOnly {
+			return cfg.Print(cmd.OutOrStdout())
+		}
+		notify()
+		return failed(newAgent(cfg, load, p).run(cmd.Context()))
+	}
+	return cmd
+}
+
+// failed gives an error the exit status of something that went wrong while running; a configuration
+// that only the parts themselves could find wrong keeps that of wrong usage.
+func failed(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, config.ErrInvalid):
+		return &cli.ExitError{Code: exitUsage, Err: err}
+	}
+	return &cli.ExitError{Code: exitFailed, Err: err}
+}
+
+// keepShort hides all but the everyday options from the help of bare `konsul`.
+func keepShort(flags *pflag.FlagSet) {
+	everyday := map[string]bool{"config": true, "print-config": true, "log-level": true, "leave-on-terminate": true}
+	for _, o := range config.Options() {
+		everyday[o.Alias] = true
+	}
+	flags.VisitAll(func(f *pflag.Flag) { f.Hidden = !everyday[f.Name] })
+}
