@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -42,8 +43,12 @@ type entryJSON struct {
 func (e Entry) MarshalJSON() ([]byte, error) {
 	value, encoding := encodeText(e.Value)
 	key, keyEncoding := encodeText([]byte(e.Key))
-	return json.Marshal(entryJSON{key, keyEncoding, value, encoding,
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false) // left to the encoder around this one
+	err := encoder.Encode(entryJSON{key, keyEncoding, value, encoding,
 		e.CreateIndex, e.ModifyIndex, e.Flags, e.LockIndex, e.Session})
+	return out.Bytes(), err
 }
 
 // UnmarshalJSON reads what MarshalJSON writes.

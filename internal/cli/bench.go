@@ -3,6 +3,8 @@ package cli
 import (
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"slices"
 	"strings"
 	"time"
@@ -65,9 +67,11 @@ func (f *benchFlags) bench(cmd *cobra.Command) error {
 			return explain("bench", err)
 		}
 	}
-	f.cfg.Target = target
+	// An interrupt ends the measurement early; what was measured so far is printed.
+	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+	defer stop()
 	f.cfg.Progress = func(p loadgen.Progress) { progress.bench(p) }
-	result, err := loadgen.Run(cmd.Context(), f.cfg)
+	result, err := loadgen.Run(ctx, f.cfg)
 	progress.clear()
 	if err != nil {
 		return explain("bench", unreachable(target, err))

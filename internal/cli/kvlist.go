@@ -2,8 +2,8 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -121,11 +121,11 @@ func array(out io.Writer) printer {
 			_, err := fmt.Fprintln(out, before)
 			return err
 		}
-		encoded, err := json.Marshal(item)
-		if err != nil {
+		var encoded bytes.Buffer
+		if err := printJSON(&encoded, item); err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(out, "%s\n  %s", before, encoded)
+		_, err := fmt.Fprintf(out, "%s\n  %s", before, bytes.TrimSuffix(encoded.Bytes(), []byte("\n")))
 		before = ","
 		return err
 	}
