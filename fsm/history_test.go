@@ -18,7 +18,7 @@ import (
 // key "old" was set at 1 and deleted at 2, "kept" was set at 3, "k" always.
 func compacted(t *testing.T, ring int) *Machine {
 	t.Helper()
-	m := Open(t, persistence.Options{InMemory: true, History: persistence.History{MinAge: 1, MinIndexes: 1, MaxIndexes: 20}})
+	m := Open(t, persistence.Options{InMemory: true, History: persistence.History{MinAge: 1, MinIndexes: 20, MaxIndexes: 20}})
 	m.SetRing(ring, 1<<20)
 	m.Txn(Set("old", "1"))
 	m.Txn(Delete("old"))
@@ -53,7 +53,7 @@ func TestASnapshotLetsGoOfHistory(t *testing.T) {
 
 // A consumer that never reads costs nothing and is told so in the end.
 func TestASlowConsumerIsCutOff(t *testing.T) {
-	m := Open(t, persistence.Options{InMemory: true, History: persistence.History{MinAge: 1, MinIndexes: 1, MaxIndexes: 20}})
+	m := Open(t, persistence.Options{InMemory: true, History: persistence.History{MinAge: 1, MinIndexes: 20, MaxIndexes: 20}})
 	m.SetRing(4, 1<<20)
 	slow := subscribe(t, m, fsm.Filter{}, 0)
 	quiet := subscribe(t, m, fsm.Filter{Key: []byte("none")}, 0)

@@ -1,0 +1,104 @@
+package fsm_test
+
+import (
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/neogan74/konsul/fsm/command"
+	. "github.com/neogan74/konsul/fsm/fsmtest"
+)
+
+// FuzzApply: any message that passes Validate applies, does what the model says,
+// and does it again when it is replayed.
+func FuzzApply(f *testing.F) {
+	g, model := NewGenerator(1, 6), NewModel()
+	for range 60 {
+		c := g.Next(model)
+		model.Apply(c)
+		b, err := proto.Marshal(c.Message)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(uint8(c.Type), b, []byte{}, c.Key)
+	}
+	f.Fuzz(func(t *testing.T, typ uint8, first, second []byte, key string) {
+		commands := []Command{
+			txnCommand(Set("a/0", "1"), Set("c3", "2")),
+			txnCommand(Set("a/0", "2"), Delete("c3")),
+		}
+		for _, b := range [][]byte{first, second} {
+			if c, ok := fuzzed(command.Type(typ), b, key); ok {
+				commands = append(commands, c)
+			}
+			typ, key = uint8(command.Type_TYPE_TXN), ""
+		}
+		checkAgainstModel(t, commands)
+	})
+}
+
+func txnCommand(ops ...*command.Op) Command {
+	return Command{Type: command.Type_TYPE_TXN, Message: &command.Txn{Then: ops}}
+}
+
+// fuzzed makes a command of arbitrary bytes, if it may be proposed.
+func fuzzed(typ command.Type, b []byte, key string) (Command, bool) {
+	var m proto.Message
+	switch typ {
+	case command.Type_TYPE_TXN:
+		m = &command.Txn{}
+	case command.Type_TYPE_CLUSTER_INIT:
+		m = &command.ClusterInit{}
+	case command.Type_TYPE_MEMBER_SET:
+		m = &command.MemberSet{}
+	default:
+		typ, m = command.Type_TYPE_MEMBER_REMOVE, &command.MemberRemove{}
+	}
+	if command.Unmarshal(b, m) != nil || command.Validate(typ, m) != nil {
+		return Command{}, false
+	}
+	_, err := command.Encode(&command.Header{IdempotencyKey: key}, typ, m)
+	return Command{Type: typ, Message: m, Key: key}, err == nil
+}
+
+func checkAgainstModel(t *testing.T, commands []Command) {
+	t.Helper()
+	m, h := New(t), history{model: NewModel()}
+	for _, c := range commands {
+		h.logs = append(h.logs, m.Entry(c))
+		h.want = append(h.want, h.model.Apply(c))
+	}
+	h.checkResults(t, 0, m.ApplyIn(h.logs, func() int { return 1 }))
+	last := uint64(len(h.logs))
+	want := digests(m, 0, last, 1)
+	h.checkState(t, m, last)
+	h.checkResults(t, 1, m.ApplyIn(h.logs[1:], func() int { return 2 }))
+	checkDigests(t, m, want, 0)
+}
+
+// The answers do not depend on who is asked: the same log gives the same bytes.
+func TestAnswersAreTheSameBytes(t *testing.T) {
+	h := newHistory(t, 41, 500)
+	encode := func(answers []*command.Result) (all []byte) {
+		for _, res := range answers {
+			if res == nil {
+				continue
+			}
+			b, err := proto.Marshal(res)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, b...)
+		}
+		return all
+	}
+	a := encode(New(t).ApplyIn(h.logs, func() int { return 1 }))
+	b := encode(New(t).ApplyIn(h.logs, func() int { return 100 }))
+	if string(a) != string(b) {
+		t.Error("they differ")
+	}
+}
+
+var _ raft.BatchingFSM = (*Machine)(nil)
