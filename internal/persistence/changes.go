@@ -89,11 +89,12 @@ func (v *historyView) history(ctx context.Context, prefix []byte, after uint64, 
 	defer it.Close()
 	n := 0
 	for it.Rewind(); it.Valid(); it.Next() {
-		if n++; n%scanCheckEvery == 0 {
+		if n%scanCheckEvery == 0 {
 			if err := v.db.interrupted(ctx); err != nil {
 				return err
 			}
 		}
+		n++
 		if it.Item().Version() <= after {
 			continue // after 0 means no lower bound to Badger
 		}

@@ -92,11 +92,12 @@ func (v *View) each(ctx context.Context, fn func(key, value []byte, version uint
 	}
 	n := 0
 	err := scan(v.txn, nil, nil, 0, true, func(item *badger.Item) error {
-		if n++; n%scanCheckEvery == 0 {
+		if n%scanCheckEvery == 0 {
 			if err := v.db.interrupted(ctx); err != nil {
 				return err
 			}
 		}
+		n++
 		return item.Value(func(value []byte) error { return fn(item.Key(), value, item.Version()) })
 	})
 	if err != nil {
