@@ -15,7 +15,7 @@ import (
 const (
 	DefaultAddress      = "http://127.0.0.1:8500"
 	DefaultTimeout      = 15 * time.Second
-	DefaultRetryTimeout = 10 * time.Second
+	DefaultRetryTimeout = 30 * time.Second // room for a second attempt after a node that hangs
 )
 
 // Config is what New needs; the zero value is a client of a node on this machine.

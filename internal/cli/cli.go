@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -17,6 +18,10 @@ const (
 	envAddr  = "KONSUL_HTTP_ADDR"
 	envToken = "KONSUL_TOKEN"
 )
+
+// patience is how long a command goes on trying what was not applied: an election takes
+// seconds, and a person is waiting.
+const patience = 16 * time.Second
 
 // Commands are the commands of the client side, to be added to the root.
 func Commands(version string) []*cobra.Command {
@@ -61,7 +66,7 @@ func (c *connection) config() client.Config {
 	if token == "" {
 		token = os.Getenv(envToken)
 	}
-	cfg := client.Config{Token: token, FailFast: true}
+	cfg := client.Config{Token: token, FailFast: true, RetryTimeout: patience}
 	for one := range strings.SplitSeq(addr, ",") {
 		if one = strings.TrimSpace(one); one != "" {
 			cfg.Addresses = append(cfg.Addresses, one)
