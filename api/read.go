@@ -129,8 +129,10 @@ func (c *call) waitChange(rr *readRequest, f fsm.Filter) error {
 	}
 	defer leave()
 	c.patient(rr.wait)
-	ctx, cancel := c.waitContext(rr.wait)
+	ctx, cancel := c.waitContext()
 	defer cancel()
+	ctx, stop := context.WithTimeout(ctx, rr.wait)
+	defer stop()
 	err = c.s.node.WaitChange(ctx, f, rr.after)
 	switch {
 	case err == nil, errors.Is(err, persistence.ErrCompacted), errors.Is(err, fsm.ErrReset):
@@ -145,12 +147,9 @@ func (c *call) waitChange(rr *readRequest, f fsm.Filter) error {
 	return err
 }
 
-// waitContext ends with the client, after d (if not 0), and when the server drains.
-func (c *call) waitContext(d time.Duration) (context.Context, context.CancelFunc) {
+// waitContext ends with the client and when the server drains.
+func (c *call) waitContext() (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(c.r.Context())
-	if d > 0 {
-		ctx, cancel = context.WithTimeout(c.r.Context(), d)
-	}
 	stop := context.AfterFunc(c.s.stopping, cancel)
 	return ctx, func() { stop(); cancel() }
 }

@@ -39,7 +39,7 @@ func (c *call) watch() error {
 		return err
 	}
 	defer sub.Close()
-	ctx, cancel := c.waitContext(0)
+	ctx, cancel := c.waitContext()
 	defer cancel()
 	s := &eventStream{c: c, rc: http.NewResponseController(c.w), prev: wr.prev, complete: wr.from}
 	return s.run(ctx, sub)

@@ -1,0 +1,108 @@
+// Package apitest is the test kit of the API: a node without a log, doubles made of
+// function fields, and a client that shows every answer as it is.
+package apitest
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/neogan74/konsul/api"
+	"github.com/neogan74/konsul/fsm"
+	"github.com/neogan74/konsul/fsm/command"
+	"github.com/neogan74/konsul/fsm/fsmtest"
+	"github.com/neogan74/konsul/internal/persistence"
+	"github.com/neogan74/konsul/raftstore"
+)
+
+// LocalID is the node id of a Local.
+const LocalID = "local"
+
+// Local is an api.Node on a real state machine and engine, in memory, with a
+// counter in place of the Raft log. It leads a cluster of one.
+type Local struct {
+	*fsmtest.Machine
+	mu sync.Mutex
+}
+
+// NewLocal makes a Local, closed at the end of the test.
+func NewLocal(t testing.TB) *Local {
+	t.Helper()
+	l := &Local{Machine: fsmtest.New(t)}
+	l.Apply0(&command.ClusterInit{ClusterId: "test"}, command.Type_TYPE_CLUSTER_INIT)
+	return l
+}
+
+// Apply0 applies a command without an idempotency key.
+func (l *Local) Apply0(m proto.Message, t command.Type) *command.Result {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.Do(fsmtest.Command{Type: t, Message: m})
+}
+
+// Apply is api.Writer's: it validates as raftstore does.
+func (l *Local) Apply(_ context.Context, t command.Type, m proto.Message, key string) (*command.Result, error) {
+	if err := command.Validate(t, m); err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.Do(fsmtest.Command{Type: t, Message: m, Key: key}), nil
+}
+
+// View is api.Reader's.
+func (l *Local) View(_ context.Context, o raftstore.ReadOptions) (api.View, raftstore.ReadInfo, error) {
+	open := l.DB.View
+	if o.At != 0 {
+		open = func() (*persistence.View, error) { return l.DB.ViewAt(o.At) }
+	}
+	v, err := open()
+	if err != nil {
+		return nil, raftstore.ReadInfo{}, err
+	}
+	return v, raftstore.ReadInfo{Index: v.Index(), Leader: LocalID}, nil
+}
+
+// ReadIndex is api.Reader's.
+func (l *Local) ReadIndex(context.Context) (uint64, error) { return l.DB.Published(), nil }
+
+// ViewAt is api.Reader's.
+func (l *Local) ViewAt(index uint64) (api.View, error) {
+	v, err := l.DB.ViewAt(index)
+	if err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// Subscribe is api.Reader's.
+func (l *Local) Subscribe(f fsm.Filter, from uint64) (api.Subscription, error) {
+	s, err := l.FSM.Subscribe(f, from)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// The rest is what a leader of a healthy cluster says.
+
+func (l *Local) Published() uint64 { return l.DB.Published() }
+func (l *Local) WaitPublished(ctx context.Context, index uint64) error {
+	return l.DB.WaitPublished(ctx, index)
+}
+func (l *Local) Digest(ctx context.Context, index uint64) ([32]byte, uint64, error) {
+	return l.DB.Digest(ctx, index)
+}
+func (l *Local) Usage() (persistence.Usage, error)  { return l.DB.Usage() }
+func (l *Local) Counts() persistence.Counts         { return l.DB.Counts() }
+func (l *Local) NodeID() string                     { return LocalID }
+func (l *Local) Leader() (id, addr string, ok bool) { return LocalID, "127.0.0.1:7000", true }
+func (l *Local) State() string                      { return "leader" }
+func (l *Local) Term() uint64                       { return 1 }
+func (l *Local) CommitIndex() uint64                { return l.DB.Published() }
+func (l *Local) AppliedIndex() uint64               { return l.DB.Published() }
+func (l *Local) LastContact() time.Duration         { return 0 }
+func (l *Local) Ready(context.Context) error        { return nil }
