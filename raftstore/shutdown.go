@@ -93,7 +93,7 @@ func (s *Store) disconnect() error {
 	if s.trans == nil {
 		return nil
 	}
-	return errors.Join(s.streams.Close(), s.trans.Close())
+	return errors.Join(s.trans.Close(), s.streams.Close())
 }
 
 func (s *Store) stopRaft() error {

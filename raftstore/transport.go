@@ -39,10 +39,12 @@ type transport struct {
 	plain atomic.Pointer[func(term uint64) bool]
 	// heard is told the leader's commit index of each message that was accepted.
 	heard atomic.Pointer[func(commit uint64)]
-	rpcs  chan raft.RPC
-	stop  chan struct{}
-	once  sync.Once
-	wg    sync.WaitGroup
+	// hold is for a test: called with an answer in hand, before anybody sees it.
+	hold atomic.Pointer[func(raft.ServerID, *raft.AppendEntriesRequest)]
+	rpcs chan raft.RPC
+	stop chan struct{}
+	once sync.Once
+	wg   sync.WaitGroup
 }
 
 // The interfaces that raft looks for; without WithPreVote it would switch
@@ -136,6 +138,9 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 	sent := t.acks.sending()
 	if err := t.NetworkTransport.AppendEntries(id, target, args, resp); err != nil {
 		return err
+	}
+	if hold := t.hold.Load(); hold != nil {
+		(*hold)(id, args)
 	}
 	if resp.Success && resp.Term == args.Term {
 		t.acks.received(id, args.Term, sent)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -94,11 +96,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 func (l *Listener) Close() error {
 	l.cancel()
 	err := l.ln.Close()
-	l.mu.Lock()
-	for conn := range l.conns {
-		_ = conn.Close()
-	}
-	l.mu.Unlock()
+	l.DropConnections()
 	l.wg.Wait()
 	if err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("closing listener: %w", err)
@@ -109,9 +107,10 @@ func (l *Listener) Close() error {
 // DropConnections closes every accepted connection; the others dial again.
 func (l *Listener) DropConnections() {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	for conn := range l.conns {
-		_ = conn.Close()
+	conns := slices.Collect(maps.Keys(l.conns))
+	l.mu.Unlock()
+	for _, conn := range conns {
+		_ = conn.Close() // takes the lock
 	}
 }
 

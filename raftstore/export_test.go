@@ -1,0 +1,46 @@
+package raftstore
+
+import "github.com/hashicorp/raft"
+
+// TrustVerifyLeader leaves the causal part of the read proof out.
+func (c *Config) TrustVerifyLeader() { c.trustVerifyLeader = true }
+
+// HoldHeartbeats calls fn with each answered heartbeat before raft sees the
+// answer; nil undoes it.
+func (s *Store) HoldHeartbeats(fn func(peer string)) {
+	if fn == nil {
+		s.trans.hold.Store(nil)
+		return
+	}
+	hold := func(id raft.ServerID, req *raft.AppendEntriesRequest) {
+		if req.LeaderCommitIndex == 0 && len(req.Entries) == 0 && req.PrevLogEntry == 0 {
+			fn(string(id))
+		}
+	}
+	s.trans.hold.Store(&hold)
+}
+
+// Disk lets a test fill the disk.
+func (s *Store) SetDiskFull(full bool) {
+	s.disk.low.Store(full)
+	if full {
+		s.disk.onFull()
+	}
+}
+
+// Raft is raft itself.
+func (s *Store) Raft() *raft.Raft { return s.raft }
+
+// StallFrom pretends that an append has been under way since a time in unix ns; 0 = none.
+func (s *Store) StallFrom(ns int64) { s.logs.appending.Store(ns) }
+
+// RoundsBegun is the number of read rounds begun so far.
+func (s *Store) RoundsBegun() uint64 { return s.acks.seq.Load() }
+
+// WaitMainLoop returns when raft's main goroutine has taken the verification
+// that a round has just queued: more of them than its queue holds.
+func (s *Store) WaitMainLoop() {
+	for range 200 {
+		_ = s.raft.VerifyLeader()
+	}
+}
