@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -23,9 +24,7 @@ func kvWatch(f *kvFlags) *cobra.Command {
 		Args:              args(0, 1),
 		ValidArgsFunction: completeKeys(f),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o := client.WatchOptions{From: from, OnDisconnect: func(err error) {
-				fmt.Fprintf(cmd.ErrOrStderr(), "konsul: %s; resuming\n", oneLine(err.Error()))
-			}}
+			o := client.WatchOptions{From: from, OnDisconnect: lossReporter(cmd.ErrOrStderr())}
 			if len(args) == 1 {
 				o.Prefix = args[0]
 			}
@@ -37,6 +36,19 @@ func kvWatch(f *kvFlags) *cobra.Command {
 	}
 	cmd.Flags().Uint64Var(&from, "from", 0, "start with the changes after this index (default: from now on)")
 	return cmd
+}
+
+// lossReporter says once in a while that the connection is lost: while a node is down,
+// every attempt to reach it reports the same.
+func lossReporter(out io.Writer) func(error) {
+	var last time.Time
+	return func(err error) {
+		if time.Since(last) < 10*time.Second {
+			return
+		}
+		last = time.Now()
+		fmt.Fprintf(out, "konsul: %s; resuming\n", oneLine(reason(err)))
+	}
 }
 
 func watch(cmd *cobra.Command, c *client.Client, o client.WatchOptions, asJSON bool) error {

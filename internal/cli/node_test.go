@@ -1,0 +1,68 @@
+package cli_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/neogan74/konsul/test/harness"
+)
+
+func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
+
+// TestRealNode is the commands against a real node, as a person would type them.
+func TestRealNode(t *testing.T) {
+	cluster := harness.Start(t, harness.Options{})
+	t.Setenv("KONSUL_HTTP_ADDR", cluster.Nodes[0].HTTP)
+	file := filepath.Join(t.TempDir(), "binary")
+	binary := "\x00\xff\n" + strings.Repeat("x", 100_000)
+	if err := os.WriteFile(file, []byte(binary), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	has := func(o outcome, code int, texts ...string) {
+		t.Helper()
+		for _, text := range texts {
+			if !strings.Contains(o.stdout+o.stderr, text) {
+				t.Errorf("%q does not say %q", o.stdout+o.stderr, text)
+			}
+		}
+		if o.code != code {
+			t.Errorf("exit %d: %+v", o.code, o)
+		}
+	}
+	has(run(t, "", "kv", "put", "a//../b c", "hello", "--cas", "0"), 0, "a//../b c is set (index ")
+	run(t, "", "kv", "get", "a//../b c").check(t, 0, "hello")
+	has(run(t, "", "kv", "put", "a//../b c", "hello", "--cas", "0"), 1, "exists", "read the key again")
+	has(run(t, "", "kv", "put", "a/bin", "@"+file, "--flags", "7"), 0)
+	run(t, "", "kv", "get", "a/bin").check(t, 0, binary)
+	run(t, "", "kv", "get", "a/bin", "--stale", "--raw").check(t, 0, binary)
+	has(run(t, "", "kv", "get", "a/bin", "--json"), 0, `"flags":7`, `"encoding":"base64"`)
+	run(t, "", "kv", "list", "a").check(t, 0, "a//../b c\na/bin\n")
+	has(run(t, "", "kv", "list", "--values"), 0, "a//../b c  hello")
+	has(run(t, "", "kv", "get", "none"), 3, "key not found")
+	has(run(t, "", "kv", "get", "a/bin", "--at", "999999"), 1, "newer than the newest")
+	has(run(t, `{"compare":[{"key":"a/bin","target":"exists","op":"=","value":true}],"then":[{"op":"set","key":"t","value":"1"},{"op":"get","key":"t"}]}`, "txn", "-"),
+		0, `"then" ran`, "t is set", "t = 1")
+	has(run(t, `{"then":[{"op":"fly","key":"t"}]}`, "txn", "-"), 1, "then[0].op")
+	has(run(t, "", "cluster", "status"), 0, "(leader)", cluster.Nodes[0].Raft)
+	// A new cluster's members announce where their APIs are a moment after it serves.
+	harness.Eventually(t, 20*time.Second, "the node's API address among the peers", func() error {
+		if o := run(t, "", "cluster", "peers"); !strings.Contains(o.stdout, cluster.Nodes[0].HTTP) {
+			return errors.New(o.stdout + o.stderr)
+		}
+		return nil
+	})
+	has(run(t, "", "cluster", "snapshot"), 0, "snapshot taken at index ")
+	has(run(t, "", "cluster", "leave", "nobody"), 3, "no such member")
+	has(run(t, "", "cluster", "leave"), 1, "last voter")
+	for _, workload := range []string{"put", "get", "mixed"} {
+		has(run(t, "", "bench", "--workload", workload, "--clients", "8", "--requests", "500", "--warmup", "0s", "--keys", "2000"),
+			0, workload+", 8 clients", "500 requests", "p99.9")
+	}
+	run(t, "", "kv", "delete", "bench/", "--prefix").check(t, 0, "2000 keys are deleted\n")
+	run(t, "", "kv", "delete", "t").check(t, 0, "t is deleted\n")
+	run(t, "", "kv", "delete", "t").check(t, 0, "t was not there\n")
+}
