@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -27,6 +28,11 @@ func prepareDataDir(cfg *config.Result, log hclog.Logger) error {
 	if info.Mode().Perm()&0o077 == 0 {
 		return nil
 	}
+	// Somebody's home or /tmp, by a slip: taking it away from everybody else would be a bad surprise.
+	if other := foreignFile(dir); other != "" {
+		return fmt.Errorf("%w: persistence.data_dir (%s): %s is open to others and has %s in it, which is not Konsul's; give the node a directory of its own",
+			config.ErrInvalid, cfg.Source("persistence.data_dir"), dir, other)
+	}
 	err = os.Chmod(dir, 0o700)
 	if errors.Is(err, os.ErrPermission) {
 		// Somebody else's directory that we may use; its owner decides.
@@ -38,4 +44,22 @@ func prepareDataDir(cfg *config.Result, log hclog.Logger) error {
 	}
 	log.Warn("others could read the data directory; its mode is 0700 now", "dir", dir, "was", info.Mode().Perm().String())
 	return nil
+}
+
+// foreignFile names something in dir that a node does not put there, if the directory was never a
+// node's. An empty file system counts as empty.
+func foreignFile(dir string) string {
+	if _, err := os.Stat(filepath.Join(dir, "node-id")); err == nil {
+		return ""
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return ""
+	}
+	for _, e := range entries {
+		if e.Name() != "lost+found" && e.Name() != "LOCK" {
+			return e.Name()
+		}
+	}
+	return ""
 }

@@ -17,7 +17,7 @@ func listenAPI(cfg config.HTTP) (net.Listener, error) {
 	l, err := net.Listen("tcp", addr)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("API address %s is in use by another process: choose another with --port (http.port, KONSUL_PORT) or stop that one", addr)
+		return nil, fmt.Errorf("address %s for the API is in use by another process: choose another with --port (http.port, KONSUL_PORT) or stop that one", addr)
 	case err != nil:
 		return nil, fmt.Errorf("listening on the API address %s (http.host, http.port): %w", addr, err)
 	}
@@ -30,7 +30,7 @@ func explainOpen(cfg *config.Result, err error) error {
 	var op *net.OpError
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return fmt.Errorf("Raft address %s is in use by another process: choose another with --raft-bind-addr (raft.bind_addr, KONSUL_RAFT_BIND_ADDR) or stop that one", cfg.Raft.BindAddr)
+		return fmt.Errorf("address %s for Raft is in use by another process: choose another with --raft-bind-addr (raft.bind_addr, KONSUL_RAFT_BIND_ADDR) or stop that one", cfg.Raft.BindAddr)
 	case errors.As(err, &dns), errors.As(err, &op):
 		return fmt.Errorf("%w (raft.bind_addr is %s)", err, cfg.Raft.BindAddr)
 	case errors.Is(err, raftstore.ErrLocked):

@@ -27,9 +27,10 @@ func Register(fs *pflag.FlagSet) *Flags {
 			usage += " (not supported yet)"
 		}
 		usage += " [" + o.Env + "]"
-		flags.define(fs, o, o.Flag, usage, format(o.value(&defaults).Interface()))
+		shown := format(o.Get(&defaults))
+		flags.define(fs, o, o.Flag, usage, shown)
 		if o.Alias != "" {
-			flags.define(fs, o, o.Alias, "same as --"+o.Flag, "")
+			flags.define(fs, o, o.Alias, usage+", short for --"+o.Flag, shown)
 		}
 	}
 	return flags

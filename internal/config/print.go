@@ -22,7 +22,7 @@ func (r *Result) Print(w io.Writer) error {
 			}
 		}
 		open = open[:len(sections)]
-		line := fmt.Sprintf("%s%s: %s", indent(len(sections)), name, yamlValue(o, o.value(&r.Config).Interface()))
+		line := fmt.Sprintf("%s%s: %s", indent(len(sections)), name, yamlValue(o, o.Get(&r.Config)))
 		fmt.Fprintf(&b, "%-44s # %s\n", line, r.sources[o.Key])
 	}
 	_, err := io.WriteString(w, b.String())

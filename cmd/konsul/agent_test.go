@@ -1,0 +1,181 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/neogan74/konsul/internal/config"
+)
+
+func TestNodeWithoutConfigurationKeepsItsData(t *testing.T) {
+	t.Chdir(t.TempDir())
+	first := start(t, nil)
+	first.put("greeting", "hello")
+	require.Equal(t, "hello", first.get("greeting"))
+	info, err := os.Stat("data")
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o700), info.Mode().Perm())
+	first.stop()
+
+	second := start(t, nil)
+	require.Equal(t, "hello", second.get("greeting"))
+	second.put("greeting", "again")
+	second.cancel() // ends like a signal
+	require.Equal(t, 0, second.wait())
+
+	third := start(t, nil)
+	require.Equal(t, "again", third.get("greeting"))
+	third.stop()
+}
+
+func TestBannerSaysWhoWhereAndHowDurable(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	n := start(t, nil, "--data-dir="+dir, "--node-id=banner-test")
+	n.stop()
+	log := n.stderr.String()
+	for _, want := range []string{"version=" + programVersion(), "api=" + strings.TrimPrefix(n.url, "http://"), "raft_advertised=127.0.0.1:",
+		"id=banner-test", "data_dir=" + dir, "fsync before a write is acknowledged", "cluster_id=", "stopping: signal=terminated", "stopped"} {
+		require.Contains(t, log, want)
+	}
+	require.NotContains(t, log, "[WARN]  konsul: ")
+	require.NotContains(t, log, "[ERROR]")
+}
+
+func TestWarningsAboutWeakerPromises(t *testing.T) {
+	n := start(t, nil, "--data-dir="+t.TempDir(), "--persistence-sync-writes=false")
+	n.stop()
+	require.Contains(t, n.stderr.String(), "sync_writes is off")
+	require.Contains(t, n.stderr.String(), "not a power cut")
+}
+
+func TestMemoryModeWritesNothing(t *testing.T) {
+	t.Chdir(t.TempDir())
+	n := start(t, []string{"KONSUL_PERSISTENCE_ENABLED=false"})
+	n.put("a", "b")
+	require.Equal(t, "b", n.get("a"))
+	n.stop()
+	require.Contains(t, n.stderr.String(), "everything is in memory")
+	entries, err := os.ReadDir(".")
+	require.NoError(t, err)
+	require.Empty(t, entries)
+}
+
+func TestDataDirectoryOpenToOthersIsTightened(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	require.NoError(t, os.Mkdir(dir, 0o755))
+	n := start(t, nil, "--data-dir="+dir)
+	n.stop()
+	info, err := os.Stat(dir)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o700), info.Mode().Perm())
+	require.Contains(t, n.stderr.String(), "others could read the data directory")
+}
+
+func TestDirectoryOfOthersIsLeftAlone(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "home")
+	require.NoError(t, os.Mkdir(dir, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "thesis.tex"), nil, 0o600))
+	n, _ := launch(t, nil, "--data-dir="+dir, "--port=0", "--raft-bind-addr=127.0.0.1:0")
+	require.Equal(t, 2, n.wait())
+	require.Contains(t, n.stderr.String(), "thesis.tex")
+	info, err := os.Stat(dir)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o755), info.Mode().Perm())
+}
+
+func TestOneNodePerDataDirectory(t *testing.T) {
+	dir := t.TempDir()
+	first := start(t, nil, "--data-dir="+dir)
+	second, _ := launch(t, nil, "--data-dir="+dir, "--port=0", "--raft-bind-addr=127.0.0.1:0")
+	require.Equal(t, 1, second.wait())
+	require.Contains(t, second.stderr.String(), "--data-dir")
+	require.Contains(t, second.stderr.String(), dir)
+	first.stop()
+}
+
+func TestJSONLogIsJSON(t *testing.T) {
+	n := start(t, []string{"KONSUL_LOG_FORMAT=json"}, "--data-dir="+t.TempDir())
+	n.stop()
+	for line := range strings.SplitSeq(strings.TrimSpace(n.stderr.String()), "\n") {
+		require.True(t, json.Valid([]byte(line)), line)
+	}
+}
+
+func TestHangupReadsTheLogLevelAgain(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "konsul.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("log: {level: info}"), 0o600))
+	n := start(t, nil, "--config="+file, "--data-dir="+t.TempDir())
+	require.NotContains(t, n.stderr.String(), "[DEBUG]")
+
+	require.NoError(t, os.WriteFile(file, []byte("log: {level: debug}\nhttp: {host: 127.0.0.2}"), 0o600))
+	n.signals <- syscall.SIGHUP
+	n.logs("configuration read again: log_level=debug")
+	n.logs("a changed option takes effect at the next start only: option=http.host")
+
+	require.NoError(t, os.WriteFile(file, []byte("log: {levl: debug}"), 0o600))
+	n.signals <- syscall.SIGHUP
+	n.logs("configuration was not read again, the old one stays")
+	n.put("still", "here")
+	n.stop()
+	require.Contains(t, n.stderr.String(), "[DEBUG]")
+}
+
+func (n *testNode) logs(want string) {
+	n.t.Helper()
+	require.Eventually(n.t, func() bool { return strings.Contains(n.stderr.String(), want) }, patience, 5*time.Millisecond, want)
+}
+
+func TestWatchesEndAndRequestsFinishWhenTheNodeStops(t *testing.T) {
+	n := start(t, nil, "--data-dir="+t.TempDir())
+	resp, err := http.Get(n.url + "/watch?prefix=a")
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	before := time.Now()
+	n.stop()
+	require.Less(t, time.Since(before), 5*time.Second, "an open watch held the node up")
+}
+
+// newTestAgent is an agent without a node, to try what a healthy node never does.
+func newTestAgent(t *testing.T) (*agent, *syncBuffer) {
+	t.Helper()
+	cfg, err := config.Load(config.Input{})
+	require.NoError(t, err)
+	out := &syncBuffer{}
+	cfg.Persistence.DataDir = t.TempDir()
+	cfg.HTTP.Port, cfg.Raft.BindAddr = 0, "127.0.0.1:0"
+	return newAgent(cfg, nil, program{stderr: out}), out
+}
+
+func TestFatalErrorOfTheStateMachineEndsTheProgram(t *testing.T) {
+	a, _ := newTestAgent(t)
+	started := make(chan string, 1)
+	a.p.started = func(addr string) { started <- addr }
+	ended := make(chan error, 1)
+	go func() { ended <- a.run(t.Context()) }()
+	<-started
+	go a.die(errors.New("entry 7 cannot be applied"))
+	err := <-ended
+	require.ErrorContains(t, err, "fatal: this node cannot go on: entry 7 cannot be applied")
+}
+
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	a, _ := newTestAgent(t)
+	signals := make(chan os.Signal, 2)
+	a.p.signals = signals
+	a.p.started = func(string) {
+		signals <- syscall.SIGTERM
+		signals <- syscall.SIGTERM
+		select {} // a node that never gets down
+	}
+	require.ErrorContains(t, a.run(t.Context()), "terminated again: ended at once")
+}
