@@ -80,7 +80,7 @@ func (db *DB) open() (err error) {
 		}
 		defer func() {
 			if err != nil {
-				db.lock.release()
+				err = errors.Join(err, db.lock.release())
 			}
 		}()
 		if name, err = currentOrNew(db.root); err != nil {

@@ -157,8 +157,8 @@ func Reset(dir string) error {
 	if err != nil {
 		return fmt.Errorf("resetting engine: %w", err)
 	}
-	defer lock.release()
-	if _, err := freshDir(root); err != nil {
+	_, err = freshDir(root)
+	if err = errors.Join(err, lock.release()); err != nil {
 		return fmt.Errorf("resetting engine: %w", err)
 	}
 	return nil

@@ -37,11 +37,17 @@ func TestMemoryEngine(t *testing.T) {
 }
 
 func TestBadgerEngine(t *testing.T) {
-	enginetest.Run(t, func(t *testing.T) persistence.Engine { return openBadger(t, t.TempDir(), false) })
+	enginetest.Run(t, func(t *testing.T) persistence.Engine {
+		t.Helper()
+		return openBadger(t, t.TempDir(), false)
+	})
 }
 
 func TestBadgerEngineSyncWrites(t *testing.T) {
-	enginetest.Run(t, func(t *testing.T) persistence.Engine { return openBadger(t, t.TempDir(), true) })
+	enginetest.Run(t, func(t *testing.T) persistence.Engine {
+		t.Helper()
+		return openBadger(t, t.TempDir(), true)
+	})
 }
 
 func TestEngineKeepsDataAcrossReopening(t *testing.T) {

@@ -55,6 +55,9 @@ func (db *DB) openGeneration(name string) (*generation, error) {
 		if err := removeEmptyLogs(g.dir); err != nil {
 			return nil, err
 		}
+		if err := verifyTables(g.dir, false); err != nil {
+			return nil, err
+		}
 		if err := checkRoom(g.dir, db.opts.Badger); err != nil {
 			return nil, err
 		}

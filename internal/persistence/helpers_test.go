@@ -75,3 +75,5 @@ func takeSnapshot(tb testing.TB, db *DB, index uint64, h snapshot.Header) []byte
 type memFile struct{ bytes.Buffer }
 
 func (m *memFile) reader() io.Reader { return bytes.NewReader(m.Bytes()) }
+
+var testSnapshotHeader = snapshot.Header{ClusterID: "test"}

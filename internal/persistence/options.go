@@ -150,9 +150,9 @@ func (o Options) badgerOptions(dir string, log hclog.Logger) badger.Options {
 		WithCompactL0OnClose(false).
 		WithValueThreshold(valueThreshold).
 		WithValueLogFileSize(t.ValueLogFileSize).
-		// Checked when a table is opened and when a block is read: Badger's iterators end
-		// quietly at a block they cannot read, so damage must be found at the door.
-		WithChecksumVerificationMode(options.OnTableAndBlockRead).
+		// Each block when it is read. Whole tables at the start are read by verifyTables,
+		// which survives what it finds.
+		WithChecksumVerificationMode(options.OnBlockRead).
 		WithVerifyValueChecksum(true).
 		WithMetricsEnabled(false). // process-wide expvars; ours are in metrics.go
 		WithLogger(badgerLogger{log})

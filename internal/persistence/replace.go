@@ -75,7 +75,7 @@ func (db *DB) build(ctx context.Context, sr *snapshot.Reader) (*generation, erro
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	failpoint.Hit("replace.after-sync")
-	// Opening reads every table and verifies its checksums.
+	// Opening reads every table again and verifies its checksums.
 	g, err := db.openGeneration(name)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))

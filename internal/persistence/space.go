@@ -208,6 +208,18 @@ func removeEmptyLogs(dir string) error {
 			}
 		}
 	}
+	// A value log of length 0, made just before a power cut, is an error to Badger too.
+	vlogs, err := filepath.Glob(filepath.Join(dir, "*.vlog"))
+	if err != nil {
+		return err
+	}
+	for _, path := range vlogs {
+		if info, err := os.Stat(path); err == nil && info.Size() == 0 {
+			if err := os.Remove(path); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 

@@ -244,7 +244,7 @@ func (u *Update) writeAtomically() error {
 	defer txn.Discard()
 	for i := range u.writes {
 		w := &u.writes[i]
-		err := error(nil)
+		var err error
 		if w.del {
 			err = txn.Delete(w.key)
 		} else {

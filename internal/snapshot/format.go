@@ -35,11 +35,11 @@ const (
 var magic = [8]byte{'K', 'O', 'N', 'S', 'N', 'A', 'P', 0}
 
 var (
-	// ErrNotSnapshot: the input does not begin like a snapshot.
+	// ErrNotSnapshot means that the input does not begin like a snapshot.
 	ErrNotSnapshot = errors.New("not a konsul snapshot")
-	// ErrTooNew: the format version is one this program does not know.
+	// ErrTooNew means that the format version is one this program does not know.
 	ErrTooNew = errors.New("snapshot format is too new for this version")
-	// ErrCorrupt: the input is damaged or cut off. It is wrapped with where.
+	// ErrCorrupt means that the input is damaged or cut off. It is wrapped with where.
 	ErrCorrupt = errors.New("snapshot is corrupt")
 )
 

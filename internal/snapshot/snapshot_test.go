@@ -30,24 +30,24 @@ func randomRecords(seed uint64, n, maxValue int) []Record {
 	return records
 }
 
-func encode(t testing.TB, h Header, records []Record) ([]byte, Footer) {
-	t.Helper()
+func encode(tb testing.TB, h Header, records []Record) ([]byte, Footer) {
+	tb.Helper()
 	var buf bytes.Buffer
 	w, err := NewWriter(&buf, h)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	for _, r := range records {
 		if err := w.Write(r); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	f, err := w.Close()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if f.Size != int64(buf.Len()) || f.Records != uint64(len(records)) {
-		t.Fatalf("footer %+v, file of %d bytes, %d records", f, buf.Len(), len(records))
+		tb.Fatalf("footer %+v, file of %d bytes, %d records", f, buf.Len(), len(records))
 	}
 	return buf.Bytes(), f
 }

@@ -11,6 +11,7 @@ import (
 )
 
 func testBatchSet(t *testing.T, e persistence.Engine) {
+	t.Helper()
 	mustSet(t, e, "a", "old")
 	if err := e.BatchSet(map[string][]byte{"a": []byte("1"), "b": nil, "c\x00": []byte("3")}); err != nil {
 		t.Fatal(err)
@@ -27,6 +28,7 @@ func testBatchSet(t *testing.T, e persistence.Engine) {
 }
 
 func testBatchDelete(t *testing.T, e persistence.Engine) {
+	t.Helper()
 	for _, key := range []string{"a", "b", "c"} {
 		mustSet(t, e, key, "x")
 	}
@@ -40,6 +42,7 @@ func testBatchDelete(t *testing.T, e persistence.Engine) {
 }
 
 func testBatchLimits(t *testing.T, e persistence.Engine) {
+	t.Helper()
 	many := make(map[string][]byte)
 	var keys []string
 	for i := range persistence.MaxOps {
@@ -72,6 +75,7 @@ func testBatchLimits(t *testing.T, e persistence.Engine) {
 // testBatchAtomic writes the same value to ten keys again and again; whoever
 // lists and reads backwards must never find a later key older than an earlier one.
 func testBatchAtomic(t *testing.T, e persistence.Engine) {
+	t.Helper()
 	const keys, rounds = 10, 30
 	set := func(round int) error {
 		items := make(map[string][]byte)
@@ -113,6 +117,7 @@ func testBatchAtomic(t *testing.T, e persistence.Engine) {
 }
 
 func testConcurrent(t *testing.T, e persistence.Engine) {
+	t.Helper()
 	const writers, each = 8, 20
 	var wg sync.WaitGroup
 	for w := range writers {
@@ -136,6 +141,7 @@ func testConcurrent(t *testing.T, e persistence.Engine) {
 }
 
 func testConcurrentKey(t *testing.T, e persistence.Engine) {
+	t.Helper()
 	const writers, each = 4, 15
 	var wg sync.WaitGroup
 	for w := range writers {

@@ -89,6 +89,7 @@ func wantList(t *testing.T, e persistence.Engine, prefix string, want ...string)
 }
 
 func testRoundTrip(t *testing.T, e persistence.Engine) {
+	t.Helper()
 	mustSet(t, e, "config/host", "10.0.0.1")
 	wantValue(t, e, "config/host", "10.0.0.1")
 	mustSet(t, e, "config/host", "10.0.0.2")
@@ -96,6 +97,7 @@ func testRoundTrip(t *testing.T, e persistence.Engine) {
 }
 
 func testNotFound(t *testing.T, e persistence.Engine) {
+	t.Helper()
 	wantAbsent(t, e, "nobody")
 	if _, err := e.Get("nobody"); err == nil || err.Error() != "key not found" {
 		t.Fatalf("the error's text is %q, want %q", err, "key not found")
@@ -116,6 +118,7 @@ func OddKeys() []string {
 }
 
 func testOddKeys(t *testing.T, e persistence.Engine) {
+	t.Helper()
 	keys := OddKeys()
 	for i, key := range keys {
 		mustSet(t, e, key, fmt.Sprint(i))
@@ -135,6 +138,7 @@ func testOddKeys(t *testing.T, e persistence.Engine) {
 }
 
 func testOddValues(t *testing.T, e persistence.Engine) {
+	t.Helper()
 	every := make([]byte, 256)
 	for i := range every {
 		every[i] = byte(i)
@@ -155,6 +159,7 @@ func testOddValues(t *testing.T, e persistence.Engine) {
 }
 
 func testLimits(t *testing.T, e persistence.Engine) {
+	t.Helper()
 	long := strings.Repeat("k", persistence.MaxKeyLen+1)
 	large := make([]byte, persistence.MaxValueLen+1)
 	mustSet(t, e, "a", "before")
@@ -180,6 +185,7 @@ func testLimits(t *testing.T, e persistence.Engine) {
 func second[T any](_ T, err error) error { return err }
 
 func testDelete(t *testing.T, e persistence.Engine) {
+	t.Helper()
 	mustSet(t, e, "a", "1")
 	mustSet(t, e, "b", "2")
 	for range 2 { // deleting what is absent is no error
@@ -194,6 +200,7 @@ func testDelete(t *testing.T, e persistence.Engine) {
 }
 
 func testListOrder(t *testing.T, e persistence.Engine) {
+	t.Helper()
 	want := []string{"A", "Z", "a", "a\x00", "a\x00a", "a!", "a/", "a/b", "aa", "b", "\xc3\xa9", "\xff"}
 	for _, i := range []int{5, 2, 11, 0, 7, 3, 9, 1, 10, 4, 8, 6} {
 		mustSet(t, e, want[i], "x")
@@ -203,6 +210,7 @@ func testListOrder(t *testing.T, e persistence.Engine) {
 }
 
 func testListPrefix(t *testing.T, e persistence.Engine) {
+	t.Helper()
 	for _, key := range []string{"config/db", "config/host", "config", "configs", "other", "config\xff"} {
 		mustSet(t, e, key, "x")
 	}
@@ -218,6 +226,7 @@ func testListPrefix(t *testing.T, e persistence.Engine) {
 }
 
 func testSlices(t *testing.T, e persistence.Engine) {
+	t.Helper()
 	value := []byte("mine")
 	if err := e.Set("a", value); err != nil {
 		t.Fatal(err)
@@ -250,6 +259,7 @@ func testSlices(t *testing.T, e persistence.Engine) {
 }
 
 func testNotImplemented(t *testing.T, e persistence.Engine) {
+	t.Helper()
 	for name, err := range map[string]error{
 		"SetService":    e.SetService("web", []byte("{}"), 0),
 		"GetService":    second(e.GetService("web")),

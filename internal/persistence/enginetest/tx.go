@@ -33,6 +33,7 @@ func must(t *testing.T, errs ...error) {
 }
 
 func testTxCommit(t *testing.T, e persistence.Engine) {
+	t.Helper()
 	mustSet(t, e, "old_key", "x")
 	mustSet(t, e, "kept", "x")
 	tx := mustBegin(t, e)
@@ -48,6 +49,7 @@ func testTxCommit(t *testing.T, e persistence.Engine) {
 }
 
 func testTxIsolated(t *testing.T, e persistence.Engine) {
+	t.Helper()
 	mustSet(t, e, "b", "before")
 	tx := mustBegin(t, e)
 	must(t, tx.Set("a", []byte("x")), tx.Delete("b"))
@@ -59,6 +61,7 @@ func testTxIsolated(t *testing.T, e persistence.Engine) {
 }
 
 func testTxRollback(t *testing.T, e persistence.Engine) {
+	t.Helper()
 	mustSet(t, e, "a", "before")
 	tx := mustBegin(t, e)
 	must(t, tx.Set("a", []byte("after")), tx.Set("b", []byte("x")))
@@ -74,6 +77,7 @@ func testTxRollback(t *testing.T, e persistence.Engine) {
 }
 
 func testTxDone(t *testing.T, e persistence.Engine) {
+	t.Helper()
 	tx := mustBegin(t, e)
 	must(t, tx.Set("a", []byte("x")))
 	mustCommit(t, tx)
@@ -89,6 +93,7 @@ func testTxDone(t *testing.T, e persistence.Engine) {
 }
 
 func testTxLimits(t *testing.T, e persistence.Engine) {
+	t.Helper()
 	tx := mustBegin(t, e)
 	for i := range persistence.MaxOps {
 		must(t, tx.Set(fmt.Sprintf("k%04d", i), nil))
@@ -116,6 +121,7 @@ func testTxLimits(t *testing.T, e persistence.Engine) {
 }
 
 func testTxEmpty(t *testing.T, e persistence.Engine) {
+	t.Helper()
 	mustCommit(t, mustBegin(t, e))
 	must(t, mustBegin(t, e).Rollback())
 	wantList(t, e, "")
