@@ -55,6 +55,21 @@ func (s *store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// failing makes it answer with fail from now on.
+func (s *store) failing(fail func(w http.ResponseWriter, n int) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail = fail
+}
+
+// value is what a key has.
+func (s *store) value(key string) (string, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	value, ok := s.values[key]
+	return value, ok
+}
+
 func newStore(t testing.TB) (*store, *httptest.Server) {
 	t.Helper()
 	s := &store{values: map[string]string{}}
@@ -80,7 +95,7 @@ func TestHTTPWorkerPutsAndGets(t *testing.T) {
 		if err := w.Do(t.Context(), &Op{Kind: Put, Key: 1234567890, Value: []byte(value)}); err != nil {
 			t.Fatal(err)
 		}
-		if got := s.values["b/1234567890"]; got != value {
+		if got, _ := s.value("b/1234567890"); got != value {
 			t.Errorf("stored %d bytes, want %d", len(got), len(value))
 		}
 		if err := w.Do(t.Context(), &Op{Kind: Get, Key: 1234567890}); err != nil {
@@ -103,15 +118,15 @@ func TestHTTPWorkerNamesFailures(t *testing.T) {
 	if !errors.As(err, &failed) || failed.Code != "key_not_found" || failed.Status != 404 || codeOf(err) != "key_not_found" {
 		t.Errorf("error %v", err)
 	}
-	s.fail = func(w http.ResponseWriter, n int) bool { w.WriteHeader(502); return true }
+	s.failing(func(w http.ResponseWriter, n int) bool { w.WriteHeader(502); return true })
 	if err := w.Do(t.Context(), &Op{Kind: Get, Key: 5}); codeOf(err) != "http_502" {
 		t.Errorf("error %v", err)
 	}
-	s.fail = func(w http.ResponseWriter, _ int) bool { panic(http.ErrAbortHandler) }
+	s.failing(func(w http.ResponseWriter, _ int) bool { panic(http.ErrAbortHandler) })
 	if err := w.Do(t.Context(), &Op{Kind: Get, Key: 5}); codeOf(err) != "connection_lost" {
 		t.Errorf("error %v", err)
 	}
-	s.fail = func(w http.ResponseWriter, _ int) bool { w.Header().Set("Connection", "close"); return false }
+	s.failing(func(w http.ResponseWriter, _ int) bool { w.Header().Set("Connection", "close"); return false })
 	for range 2 { // each on a connection of its own
 		if err := w.Do(t.Context(), &Op{Kind: Put, Key: 5}); err != nil {
 			t.Errorf("error %v", err)
@@ -138,7 +153,7 @@ func TestHTTPWorkerGoesToTheNextAddress(t *testing.T) {
 			break
 		}
 	}
-	if _, ok := s.values["0000000002"]; !ok {
+	if _, ok := s.value("0000000002"); !ok {
 		t.Error("it did not come back")
 	}
 	if _, err := (&HTTPTarget{Addresses: []string{gone.URL}}).NewWorker(t.Context(), 0); err == nil {
