@@ -15,7 +15,7 @@ import (
 const (
 	DefaultAddress      = "http://127.0.0.1:8500"
 	DefaultTimeout      = 15 * time.Second
-	DefaultRetryTimeout = 30 * time.Second // room for a second attempt after a node that hangs
+	DefaultRetryTimeout = 15 * time.Second
 )
 
 // Config is what New needs; the zero value is a client of a node on this machine.
@@ -31,7 +31,7 @@ type Config struct {
 	// Timeout bounds one attempt of a request; a blocking read gets its wait on top.
 	// Default: DefaultTimeout; negative = only the context bounds it.
 	Timeout time.Duration
-	// RetryTimeout bounds how long a call goes on sending again what was not applied.
+	// RetryTimeout bounds how long after its first failure a call goes on sending again.
 	// Default: DefaultRetryTimeout; negative = nothing is sent a second time.
 	RetryTimeout time.Duration
 	// FailFast: give up as soon as no address accepts a connection, without waiting.

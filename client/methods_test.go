@@ -277,6 +277,18 @@ func TestMetaTokenAndKeyOfARequest(t *testing.T) {
 	}
 }
 
+// TestNotFoundHasAnIndex: a blocking read waits for an absent key from there.
+func TestNotFoundHasAnIndex(t *testing.T) {
+	d := newDouble(t, func(w http.ResponseWriter, _ *http.Request, _ int) {
+		w.Header().Set("X-Konsul-Index", "5")
+		reply(w, 404, `{"error":"key not found","code":"key_not_found"}`)
+	})
+	var meta client.Meta
+	if _, err := to(t, d).Get(testContext(t), "k", client.WithMeta(&meta)); !client.IsNotFound(err) || meta.Index != 5 {
+		t.Errorf("meta %+v, %v", meta, err)
+	}
+}
+
 func TestListGoesThroughAllPages(t *testing.T) {
 	d := newDouble(t, func(w http.ResponseWriter, r *http.Request, n int) {
 		w.Header().Set("X-Konsul-Index", "50")

@@ -57,7 +57,7 @@ type option func(*request)
 func (o option) read(r *request)  { o(r) }
 func (o option) write(r *request) { o(r) }
 
-// WithMeta puts what the answer's headers say into m. It is set only on success.
+// WithMeta puts what the answer's headers say into m, on success and for ErrNotFound.
 func WithMeta(m *Meta) Option { return option(func(r *request) { r.meta = m }) }
 
 // Stale reads what the asked node has, without asking the leader.

@@ -38,7 +38,6 @@ type request struct {
 // response is a complete answer.
 type response struct {
 	status int
-	header http.Header
 	body   []byte
 }
 
@@ -89,9 +88,6 @@ func (c *Client) do(ctx context.Context, req *request) (*response, error) {
 	})
 	if err != nil {
 		return nil, err
-	}
-	if req.meta != nil {
-		*req.meta = metaOf(resp.header)
 	}
 	return resp, nil
 }
@@ -151,8 +147,12 @@ func readAnswer(resp *http.Response, address *url.URL, req *request) (*response,
 	if ok && err != nil {
 		return nil, transportError(address, req, true, fmt.Errorf("reading the answer: %w", err))
 	}
+	// "Not found" is complete up to an index as well, from which a blocking read goes on.
+	if req.meta != nil && (ok || resp.StatusCode == http.StatusNotFound) {
+		*req.meta = metaOf(resp.Header)
+	}
 	if ok {
-		return &response{status: resp.StatusCode, header: resp.Header, body: body}, nil
+		return &response{status: resp.StatusCode, body: body}, nil
 	}
 	failed := decodeError(resp.StatusCode, resp.Header, body)
 	failed.Address, failed.write = address.Host, !req.read

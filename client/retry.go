@@ -20,7 +20,7 @@ func (c *Client) retry(ctx context.Context, req *request, try func(*url.URL) *Er
 	if req.keyable && req.idempotencyKey == "" && c.autoIdempotency {
 		req.idempotencyKey = cryptorand.Text()
 	}
-	run := &attempts{client: c, req: req, started: time.Now(), at: c.current.Load()}
+	run := &attempts{client: c, req: req, at: c.current.Load()}
 	for {
 		if err := ctx.Err(); err != nil {
 			return run.result(&Error{Code: codeUnreachable, Message: "nothing was sent", Op: -1, cause: err})
@@ -45,16 +45,19 @@ func (c *Client) retry(ctx context.Context, req *request, try func(*url.URL) *Er
 type attempts struct {
 	client  *Client
 	req     *request
-	started time.Time
-	at      uint32 // which address, modulo their number
-	inRound int    // addresses given up in this round
-	refused int    // of those, how many accepted no connection
+	failing time.Time // since when; the first attempt's own time (a blocking read's wait) is not the budget's
+	at      uint32    // which address, modulo their number
+	inRound int       // addresses given up in this round
+	refused int       // of those, how many accepted no connection
 	rounds  int
 	unknown bool // an earlier attempt may have been applied
 }
 
 // next decides whether to try again after a failure, where, and how long from now.
 func (a *attempts) next(ctx context.Context, failed *Error) (time.Duration, bool) {
+	if a.failing.IsZero() {
+		a.failing = time.Now()
+	}
 	elsewhere := a.aboutNode(ctx, failed)
 	if elsewhere {
 		a.moveOn()
@@ -114,7 +117,7 @@ func (a *attempts) withinBudget(ctx context.Context, wait time.Duration) bool {
 	if deadline, ok := ctx.Deadline(); ok && at.After(deadline) {
 		return false
 	}
-	return at.Sub(a.started) <= a.client.retryTimeout
+	return at.Sub(a.failing) <= a.client.retryTimeout
 }
 
 // result is what the caller gets. After an attempt that may have been applied, a later

@@ -25,7 +25,7 @@ type WatchOptions struct {
 	From uint64
 	// Previous asks for the value before a delete.
 	Previous bool
-	// OnDisconnect hears why a stream ended, before it is resumed. May be nil.
+	// OnDisconnect hears why a stream ended, or could not be resumed yet. May be nil.
 	OnDisconnect func(error)
 }
 

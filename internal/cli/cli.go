@@ -21,7 +21,7 @@ const (
 
 // patience is how long a command goes on trying what was not applied: an election takes
 // seconds, and a person is waiting.
-const patience = 16 * time.Second
+const patience = 10 * time.Second
 
 // Commands are the commands of the client side, to be added to the root.
 func Commands(version string) []*cobra.Command {

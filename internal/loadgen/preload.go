@@ -16,7 +16,7 @@ const (
 // Preload writes every key once, in batches, so that gets find something. It may
 // overwrite what an earlier run wrote. Progress, if not nil, hears how many are there.
 func (t *HTTPTarget) Preload(ctx context.Context, cfg *Config, progress func(done uint64)) error {
-	c, err := client.New(client.Config{Addresses: t.Addresses, Token: t.Token, AutoIdempotency: true})
+	c, err := client.New(client.Config{Addresses: t.Addresses, Token: t.Token})
 	if err != nil {
 		return err
 	}
@@ -30,7 +30,7 @@ func (t *HTTPTarget) Preload(ctx context.Context, cfg *Config, progress func(don
 		for key := from; key < to; key++ {
 			items[t.KeyName(key)] = v.at(key)
 		}
-		if _, err := c.BatchSet(ctx, items); err != nil {
+		if err := set(ctx, c, items); err != nil {
 			return fmt.Errorf("writing the keys %d to %d: %w", from, to-1, err)
 		}
 		if progress != nil {
@@ -38,4 +38,14 @@ func (t *HTTPTarget) Preload(ctx context.Context, cfg *Config, progress func(don
 		}
 	}
 	return nil
+}
+
+// set writes a batch. Writing it twice does no harm, so an unknown outcome is one more try.
+func set(ctx context.Context, c *client.Client, items map[string][]byte) error {
+	for tries := 1; ; tries++ {
+		_, err := c.BatchSet(ctx, items)
+		if err == nil || !client.IsUnknownOutcome(err) || tries == 3 || ctx.Err() != nil {
+			return err
+		}
+	}
 }
