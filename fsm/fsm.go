@@ -5,7 +5,6 @@ package fsm
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -174,4 +173,4 @@ func (f *FSM) die(err error) {
 }
 
 // ErrClosed is returned by subscriptions and waits after Close.
-var ErrClosed = errors.New("state machine closed")
+var ErrClosed = persistence.ErrClosed

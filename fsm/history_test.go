@@ -67,6 +67,15 @@ func TestASlowConsumerIsCutOff(t *testing.T) {
 	if got := quiet.Progress(); got != 100 {
 		t.Errorf("the quiet one is at %d", got)
 	}
+	// It has missed nothing, so it is not cut off, though its cursor is old.
+	m.Txn(Set("none", "1"))
+	for len(m.Log) < 106 {
+		m.Txn(Set("k", "1"))
+	}
+	persist(t, m)
+	if events, _ := next(t, quiet); len(events) != 1 || events[0].Index != 101 {
+		t.Errorf("the quiet one got %v", events)
+	}
 }
 
 // What the ring still holds is served, however high the floor is.

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"errors"
 	"sync"
 
 	"github.com/neogan74/konsul/internal/persistence"
@@ -16,6 +17,10 @@ type hub struct {
 	ring   ring
 	reg    registry
 	closed error // not nil: no new watchers
+	// oldest is where the state was last replaced. What is below belongs to another
+	// state, even where the new one's history goes back further: a backup put into a
+	// running cluster is older than the index it takes effect at.
+	oldest uint64
 }
 
 // newHub starts with an empty ring at an index that is published: what is older
@@ -40,13 +45,28 @@ func (h *hub) emit(changes []persistence.Change, last uint64) int {
 	return n
 }
 
-// reset tells every watcher that the state was replaced, and starts again at an
-// index of the new state.
-func (h *hub) reset(at uint64) {
+// suspend ends every watcher, because the state is about to be replaced, and
+// refuses new ones until resume: they could read the new state's history as the
+// continuation of the old one's.
+func (h *hub) suspend() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.reg.failAll(ErrReset)
-	h.ring = newRing(at)
+	if h.closed == nil {
+		h.closed = ErrReset
+	}
+}
+
+// resume starts again with an empty ring at an index of the new state.
+func (h *hub) resume(at uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	fresh := newRing(at)
+	fresh.maxEvents, fresh.maxBytes = h.ring.maxEvents, h.ring.maxBytes
+	h.ring, h.oldest = fresh, at
+	if errors.Is(h.closed, ErrReset) {
+		h.closed = nil
+	}
 }
 
 func (h *hub) close() {
@@ -64,6 +84,9 @@ func (h *hub) watch(t target, from uint64) (*watcher, error) {
 	defer h.mu.Unlock()
 	if h.closed != nil {
 		return nil, h.closed
+	}
+	if from < h.oldest {
+		return nil, &persistence.CompactedError{Oldest: h.oldest}
 	}
 	w.pending = from < h.ring.last
 	h.reg.add(w)

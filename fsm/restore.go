@@ -36,8 +36,7 @@ func (f *FSM) replace(rc io.ReadCloser) (snapshot.Header, error) {
 	defer rc.Close() // only read; all of it was verified
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	// Before: nobody shall read the new state as the continuation of the old.
-	f.hub.reset(f.db.Published())
+	f.hub.suspend()
 	header, err := f.db.Replace(f.ctx, rc)
 	if err != nil {
 		return header, err
@@ -49,7 +48,7 @@ func (f *FSM) replace(rc io.ReadCloser) (snapshot.Header, error) {
 		at = index
 		f.db.Publish(at)
 	}
-	f.hub.reset(at)                                        // also tells those who came in between
+	f.hub.resume(at)
 	f.SetSnapshotIndex(at, time.Unix(0, header.CreatedAt)) // Raft made it durable before
 	return header, nil
 }

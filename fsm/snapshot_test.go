@@ -11,6 +11,7 @@ import (
 	"github.com/neogan74/konsul/fsm"
 	"github.com/neogan74/konsul/fsm/command"
 	. "github.com/neogan74/konsul/fsm/fsmtest"
+	"github.com/neogan74/konsul/internal/persistence"
 	"github.com/neogan74/konsul/internal/snapshot"
 )
 
@@ -172,14 +173,26 @@ type wrapper struct{ io.ReadCloser }
 
 func (w wrapper) WrappedReadCloser() io.ReadCloser { return w.ReadCloser }
 
+// A backup put into a running cluster takes effect at a new index: whoever has
+// seen an older one has seen another state, and must be told.
 func TestRestoreAtAHigherIndex(t *testing.T) {
 	m := New(t)
 	m.Txn(Set("a", "1"))
 	sink := persist(t, m)
+	m.Txn(Set("a", "2"))
+	m.Txn(Set("a", "3"))
 	if err := m.Restore(wrapper{indexed{sink.Reader(), 9}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := m.DB.Published(); got != 9 {
 		t.Errorf("published %d, want 9", got)
 	}
+	var c *persistence.CompactedError
+	if _, err := m.Subscribe(fsm.Filter{}, 3); !errors.As(err, &c) || c.Oldest != 9 {
+		t.Errorf("subscribing from before: %v", err)
+	}
+	if err := m.WaitChange(t.Context(), fsm.Filter{}, 3); err != nil {
+		t.Errorf("waiting from before: %v", err)
+	}
+	subscribe(t, m, fsm.Filter{}, 9)
 }

@@ -38,7 +38,8 @@ type Subscription struct {
 
 // Subscribe starts a subscription with the first change after index from,
 // which may be one that this node has not applied yet. If the history no longer
-// reaches back to it the error is a *persistence.CompactedError.
+// reaches back to it the error is a *persistence.CompactedError; while the state
+// is being replaced it is ErrReset.
 func (f *FSM) Subscribe(filter Filter, from uint64) (*Subscription, error) {
 	if floor := f.db.Floor(); from < floor && !f.hub.reaches(from) {
 		return nil, &persistence.CompactedError{Oldest: floor}
@@ -121,7 +122,7 @@ func (s *Subscription) look() ([]*slot, found, error) {
 	}
 	slots, complete, all := collect(h.ring.after(w.cursor), w.target)
 	if all {
-		complete = max(w.cursor, h.ring.last)
+		complete = h.ring.last // not below the cursor, or it would not be pending
 		w.pending = false
 	}
 	w.cursor = complete

@@ -17,6 +17,9 @@ func (f *FSM) WaitChange(ctx context.Context, filter Filter, after uint64) error
 	t := filter.target()
 	// First register, then look: what comes in between is told twice, not never.
 	w, err := f.hub.watch(t, after)
+	if errors.Is(err, ErrReset) || errors.Is(err, persistence.ErrCompacted) {
+		return nil // the state is being replaced just now, or was since
+	}
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"runtime"
 	"strings"
@@ -310,4 +311,39 @@ func TestSubscribingAheadOfThisNode(t *testing.T) {
 	if len(events) != 2 || events[0].Index != 4 || complete != 5 {
 		t.Errorf("got %v up to %d", events, complete)
 	}
+}
+
+// during runs a function when the snapshot is first read.
+type during struct {
+	io.ReadCloser
+	once sync.Once
+	fn   func()
+}
+
+func (d *during) Read(b []byte) (int, error) {
+	d.once.Do(d.fn)
+	return d.ReadCloser.Read(b)
+}
+
+// Nobody can begin to watch while the state is being replaced: what it is told
+// could be of either.
+func TestNobodySubscribesDuringARestore(t *testing.T) {
+	m := fsmtest.New(t)
+	m.Txn(fsmtest.Set("k", "1"))
+	sub := subscribe(t, m, fsm.Filter{}, 0)
+	err := m.Restore(&during{ReadCloser: persist(t, m).Reader(), fn: func() {
+		if _, err := m.Subscribe(fsm.Filter{}, 0); !errors.Is(err, fsm.ErrReset) {
+			t.Errorf("subscribing: %v", err)
+		}
+		if _, _, err := sub.Next(t.Context()); !errors.Is(err, fsm.ErrReset) {
+			t.Errorf("subscribed: %v", err)
+		}
+		if err := m.WaitChange(t.Context(), fsm.Filter{}, 1); err != nil {
+			t.Errorf("waiting: %v", err)
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	subscribe(t, m, fsm.Filter{}, 1)
 }
