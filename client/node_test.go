@@ -32,6 +32,7 @@ func TestRealCluster(t *testing.T) {
 }
 
 func oddKeys(ctx context.Context, t *testing.T, c *client.Client) {
+	t.Helper()
 	want := map[string][]byte{}
 	for i, key := range []string{"plain", "a//b", "../x", "./y", "%2F", "a b+c", "?q#f", "/lead", "trail/", "\x00", "\xff\xfe/", "😀",
 		"http://h/p", strings.Repeat("k", client.MaxKeyLen-4)} {
@@ -121,6 +122,7 @@ func oddKeys(ctx context.Context, t *testing.T, c *client.Client) {
 }
 
 func conditions(ctx context.Context, t *testing.T, c *client.Client) {
+	t.Helper()
 	put, err := c.Put(ctx, "cond", []byte("1"), client.CAS(0))
 	if err != nil {
 		t.Fatal(err)
@@ -150,6 +152,7 @@ func conditions(ctx context.Context, t *testing.T, c *client.Client) {
 }
 
 func blockingRead(ctx context.Context, t *testing.T, c *client.Client) {
+	t.Helper()
 	put, err := c.Put(ctx, "block", []byte("1"))
 	if err != nil {
 		t.Fatal(err)
@@ -171,6 +174,7 @@ func blockingRead(ctx context.Context, t *testing.T, c *client.Client) {
 }
 
 func clusterCalls(ctx context.Context, t *testing.T, c *client.Client, cluster *harness.Cluster) {
+	t.Helper()
 	peers, err := c.Peers(ctx)
 	if err != nil || len(peers) != 3 {
 		t.Fatalf("peers %+v, %v", peers, err)
@@ -219,6 +223,7 @@ func clusterCalls(ctx context.Context, t *testing.T, c *client.Client, cluster *
 // killedLeader writes through a leader's death: with idempotency keys every write
 // succeeds, and a watch sees each exactly once, in order.
 func killedLeader(ctx context.Context, t *testing.T, c *client.Client, cluster *harness.Cluster) {
+	t.Helper()
 	const writes = 150
 	var start client.Meta
 	if _, err := c.Put(ctx, "start", nil, client.WithMeta(&start)); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -161,8 +162,9 @@ func readAnswer(resp *http.Response, address *url.URL, req *request) (*response,
 
 func transportError(address *url.URL, req *request, maybeSent bool, err error) *Error {
 	// *url.Error repeats method and URL, which callers know.
-	if inner, ok := err.(*url.Error); ok {
-		err = inner.Err
+	var outer *url.Error
+	if errors.As(err, &outer) {
+		err = outer.Err
 	}
 	e := &Error{Address: address.Host, Op: -1, cause: err, write: !req.read}
 	switch {

@@ -275,7 +275,7 @@ func TestAnInterruptedWatchIsNoFailure(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Konsul-Index", "4")
-		w.WriteHeader(200)
+		w.WriteHeader(http.StatusOK)
 		w.(http.Flusher).Flush()
 		cancel()
 		<-r.Context().Done()

@@ -46,7 +46,7 @@ func (s *store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		value, ok := s.values[key]
 		if !ok {
-			w.WriteHeader(404)
+			w.WriteHeader(http.StatusNotFound)
 			io.WriteString(w, `{"error":"key not found","code":"key_not_found"}`)
 			return
 		}
@@ -118,7 +118,7 @@ func TestHTTPWorkerNamesFailures(t *testing.T) {
 	if !errors.As(err, &failed) || failed.Code != "key_not_found" || failed.Status != 404 || codeOf(err) != "key_not_found" {
 		t.Errorf("error %v", err)
 	}
-	s.failing(func(w http.ResponseWriter, n int) bool { w.WriteHeader(502); return true })
+	s.failing(func(w http.ResponseWriter, n int) bool { w.WriteHeader(http.StatusBadGateway); return true })
 	if err := w.Do(t.Context(), &Op{Kind: Get, Key: 5}); codeOf(err) != "http_502" {
 		t.Errorf("error %v", err)
 	}
