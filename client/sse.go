@@ -8,7 +8,7 @@ import (
 	"io"
 )
 
-// maxLine bounds one line of an event stream: an entry of 512 KiB, escaped at its
+// maxLine bounds one line of an event stream, and one event: an entry of 512 KiB, escaped at its
 // worst, twice (with the previous value).
 const maxLine = 16 << 20
 
@@ -46,7 +46,9 @@ func (f *frameReader) next(into *frame) error {
 			}
 			continue
 		}
-		into.field(line)
+		if into.field(line); len(into.data) > maxLine {
+			return fmt.Errorf("an event of the stream is longer than %d bytes", maxLine)
+		}
 	}
 }
 
