@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -41,7 +42,7 @@ func TestAFollowerCatchesUpThroughASnapshot(t *testing.T) {
 	if n := snapshots(t, follower); n == 0 {
 		t.Error("the follower has no snapshot: it did not catch up through one")
 	}
-	if err := wantValue(follower, "many/0000000", "v0", 0); err != nil {
+	if err := wantValue(follower, "many/0000000", value(0), 0); err != nil {
 		t.Fatal(err)
 	}
 	olderIsCompacted(t, follower, missed.AppliedIndex)
@@ -71,6 +72,10 @@ func olderIsCompacted(t *testing.T, n *harness.Node, older uint64) {
 	}
 }
 
+// value is large enough that the log does not stay in one segment of 64 MiB:
+// what is truncated in the newest segment can still be read from it.
+func value(i int) string { return fmt.Sprint("v", i, strings.Repeat(".", 6000)) }
+
 // putMany writes n keys through the nodes that run, each a log entry of its own.
 func putMany(t *testing.T, c *harness.Cluster, down *harness.Node, n int) {
 	t.Helper()
@@ -82,7 +87,7 @@ func putMany(t *testing.T, c *harness.Cluster, down *harness.Node, n int) {
 		wg.Go(func() {
 			for i := w; i < n; i += writers {
 				ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
-				_, err := node.Put(ctx, fmt.Sprintf("many/%07d", i), fmt.Appendf(nil, "v%d", i), "")
+				_, err := node.Put(ctx, fmt.Sprintf("many/%07d", i), []byte(value(i)), "")
 				cancel()
 				if err != nil {
 					errs <- err
