@@ -71,6 +71,9 @@ func (f *FSM) snapshotAge() float64 {
 }
 
 func (m *metrics) applied(commands, events int, d time.Duration) {
+	if commands == 0 {
+		return // a configuration alone
+	}
 	m.applies.Add(float64(commands))
 	m.events.Add(float64(events))
 	m.batchSize.Observe(float64(commands))

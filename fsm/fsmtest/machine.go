@@ -19,8 +19,9 @@ import (
 // Machine is a state machine and the log it was given.
 type Machine struct {
 	*fsm.FSM
-	DB *persistence.DB
-	t  testing.TB
+	DB      *persistence.DB
+	Metrics *prometheus.Registry
+	t       testing.TB
 	// Log is every entry made by Entry, in order; Log[i] has index i+1.
 	Log []*raft.Log
 }
@@ -40,7 +41,7 @@ func Open(t testing.TB, o persistence.Options) *Machine {
 	if err != nil {
 		t.Fatalf("opening engine: %v", err)
 	}
-	m := &Machine{DB: db, t: t}
+	m := &Machine{DB: db, Metrics: reg, t: t}
 	if m.FSM, err = fsm.New(db, hclog.NewNullLogger(), reg); err != nil {
 		t.Fatalf("making state machine: %v", err)
 	}
