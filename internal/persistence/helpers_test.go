@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/neogan74/konsul/internal/snapshot"
@@ -77,3 +78,11 @@ type memFile struct{ bytes.Buffer }
 func (m *memFile) reader() io.Reader { return bytes.NewReader(m.Bytes()) }
 
 var testSnapshotHeader = snapshot.Header{ClusterID: "test"}
+
+// randomBytes are bytes that do not compress, the same for the same seed.
+func randomBytes(seed uint64, n int) []byte {
+	r := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), byte(seed >> 16)})
+	b := make([]byte, n)
+	_, _ = r.Read(b)
+	return b
+}
