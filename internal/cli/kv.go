@@ -82,9 +82,11 @@ func kvPut(f *kvFlags) *cobra.Command {
 		Use:   "put KEY VALUE|-|@FILE",
 		Short: "Write a key",
 		Long: "Write a key. VALUE is the text itself, - for standard input, or @FILE for a file's\n" +
-			"contents. For a text that starts with @, or is -, use standard input.",
+			"contents. For a text that starts with @, or is -, use standard input; before one that\n" +
+			"starts with -, put --.",
 		Example: "  konsul kv put app/config on\n  konsul kv put app/logo @logo.png\n" +
 			"  date | konsul kv put app/started -\n" +
+			"  konsul kv put app/offset -- -5\n" +
 			"  konsul kv put app/config off --cas 1042    # only if nobody changed it since index 1042\n" +
 			"  konsul kv put app/lock me --cas 0          # only if it is not there yet",
 		Args:              args(2, 2),
