@@ -9,8 +9,10 @@ import (
 // The engine counts keys and services by adding up the net effect of what is
 // committed. That is exact only while every entry is added once, in order. At a
 // start it is not: the log is replayed from the newest snapshot, onto an engine
-// that holds more. So the state machine counts by a scan where the sum would go
-// wrong: once when it is made, and once more if the replay starts lower.
+// that holds more. A start takes the counts from the snapshot's header
+// (DB.SetCounts), so that it takes no longer the more keys there are; only where
+// nobody did, or the replay starts lower than that, does the state machine count
+// by a scan.
 
 // recount sets the counts to those of an index. The state does not depend on
 // them, so a failure is only worth a line in the log.

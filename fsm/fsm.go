@@ -78,7 +78,7 @@ func New(db *persistence.DB, log hclog.Logger, reg prometheus.Registerer, opts .
 	if f.metrics, err = newMetrics(reg, f); err != nil {
 		return nil, fmt.Errorf("registering metrics: %w", err)
 	}
-	if f.applied = db.Published(); f.applied > 0 {
+	if f.applied = db.Published(); f.applied > 0 && !db.Counted() {
 		f.recount(f.applied)
 	}
 	return f, nil

@@ -15,7 +15,11 @@ func (db *DB) Counts() Counts {
 // the start, from the snapshot's header. Replace does it by itself.
 func (db *DB) SetCounts(c Counts) { db.gen.Load().setCounts(c) }
 
+// Counted says whether SetCounts was called since the engine was opened.
+func (db *DB) Counted() bool { return db.gen.Load().counted.Load() }
+
 func (g *generation) setCounts(c Counts) {
+	g.counted.Store(true)
 	g.keys.Store(int64(c.Keys))
 	g.services.Store(int64(c.Services))
 }

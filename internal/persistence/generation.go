@@ -38,6 +38,8 @@ type generation struct {
 	synced  map[string]bool // tables known to be on disk
 
 	keys, services atomic.Int64
+	// counted: somebody said what keys and services begin with.
+	counted atomic.Bool
 }
 
 // openGeneration opens engine directory name and reads its state.json.
