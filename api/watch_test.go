@@ -39,10 +39,10 @@ func TestWatchPrefix(t *testing.T) {
 	i2 := s.Delete("/kv/a/1").Want(200).Index()
 	i3 := s.Post("/batch/set", `{"items":{"a/3":"3","b":"0","a/2":"2"}}`).Want(200).Index()
 	want := []apitest.Frame{
-		{fmt.Sprint(i1), "put", fmt.Sprintf(`{"key":"a/1","value":"x","create_index":%d,"modify_index":%d,"flags":0}`, i1, i1), ""},
-		{fmt.Sprint(i2), "delete", fmt.Sprintf(`{"key":"a/1","index":%d,"modify_index":%d,"prev":{"key":"a/1","value":"x","create_index":%d,"modify_index":%d,"flags":0}}`, i2, i2, i1, i1), ""},
-		{fmt.Sprint(i3), "put", fmt.Sprintf(`{"key":"a/2","value":"2","create_index":%d,"modify_index":%d,"flags":0}`, i3, i3), ""},
-		{fmt.Sprint(i3), "put", fmt.Sprintf(`{"key":"a/3","value":"3","create_index":%d,"modify_index":%d,"flags":0}`, i3, i3), ""},
+		{ID: fmt.Sprint(i1), Event: "put", Data: fmt.Sprintf(`{"key":"a/1","value":"x","create_index":%d,"modify_index":%d,"flags":0}`, i1, i1)},
+		{ID: fmt.Sprint(i2), Event: "delete", Data: fmt.Sprintf(`{"key":"a/1","index":%d,"modify_index":%d,"prev":{"key":"a/1","value":"x","create_index":%d,"modify_index":%d,"flags":0}}`, i2, i2, i1, i1)},
+		{ID: fmt.Sprint(i3), Event: "put", Data: fmt.Sprintf(`{"key":"a/2","value":"2","create_index":%d,"modify_index":%d,"flags":0}`, i3, i3)},
+		{ID: fmt.Sprint(i3), Event: "put", Data: fmt.Sprintf(`{"key":"a/3","value":"3","create_index":%d,"modify_index":%d,"flags":0}`, i3, i3)},
 	}
 	for _, f := range want {
 		if got := w.Next(); got != f {
