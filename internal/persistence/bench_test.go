@@ -49,6 +49,7 @@ func BenchmarkCommit(b *testing.B) {
 				}
 			}
 			b.ReportMetric(float64((cpuTime(b)-before).Nanoseconds())/float64(index), "cpu-ns/op")
+			b.ReportMetric(peakRSS(b), "peak-MiB")
 		})
 	}
 }
@@ -61,6 +62,16 @@ func cpuTime(b *testing.B) time.Duration {
 		b.Fatal(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// peakRSS is the most memory the process ever had, in MiB.
+func peakRSS(b *testing.B) float64 {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return float64(u.Maxrss) / 1024
 }
 
 // benchDB holds n keys of 256 bytes.

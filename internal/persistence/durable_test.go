@@ -11,7 +11,10 @@ import (
 )
 
 func TestMakeDurable(t *testing.T) {
-	db := filled(t, Options{Dir: t.TempDir(), Badger: small}, 50)
+	db := openTest(t, Options{Dir: t.TempDir(), Badger: small})
+	for i := uint64(1); i <= 50; i++ {
+		put(t, db, i, "kv:a", "1")
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	for _, step := range []struct{ index, want uint64 }{{30, 30}, {20, 30}, {30, 30}, {50, 50}} {
 		if err := db.MakeDurable(ctx, step.index); err != nil || db.DurableIndex() != step.want {

@@ -5,6 +5,7 @@ package persistence
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -162,11 +163,11 @@ func TestPowerCutNeedsTheFsync(t *testing.T) {
 // by itself when there is space.
 func TestDiskFull(t *testing.T) {
 	mount := t.TempDir()
-	run(t, "mount", "-t", "tmpfs", "-o", "size=220m", "tmpfs", mount)
+	run(t, "mount", "-t", "tmpfs", "-o", "size=300m", "tmpfs", mount)
 	t.Cleanup(func() { run(t, "umount", mount) })
 	db := openTest(t, Options{Dir: mount, Badger: small})
 	ballast := filepath.Join(mount, "ballast")
-	if err := os.WriteFile(ballast, make([]byte, 100<<20), 0o600); err != nil {
+	if err := os.WriteFile(ballast, make([]byte, 180<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	const n = 6000 // 120 MB: more than is left
@@ -215,4 +216,26 @@ func TestDiskFull(t *testing.T) {
 		}
 	}
 	v.Close()
+}
+
+// TestReplaceOnAFullDisk: an error, and the old engine; no fault.
+func TestReplaceOnAFullDisk(t *testing.T) {
+	source := openTest(t, Options{InMemory: true, Badger: small})
+	for i := uint64(1); i <= 3000; i++ {
+		put(t, source, i, fmt.Sprintf("kv:%05d", i), string(randomBytes(i, 20_000)))
+	}
+	file := takeSnapshot(t, source, 3000, testSnapshotHeader)
+	for _, size := range []string{"50m", "60m", "70m", "80m"} {
+		mount := t.TempDir()
+		run(t, "mount", "-t", "tmpfs", "-o", "size="+size, "tmpfs", mount)
+		t.Cleanup(func() { run(t, "umount", mount) })
+		db := filled(t, Options{Dir: mount, Badger: small}, 20)
+		before := mustDigest(t, db, 20)
+		if _, err := db.Replace(context.Background(), bytes.NewReader(file)); !errors.Is(err, ErrNoSpace) {
+			t.Fatalf("%s: %v", size, err)
+		}
+		if mustDigest(t, db, 20) != before || len(engineFiles(t, mount)) != 3 {
+			t.Fatalf("%s: %v", size, engineFiles(t, mount))
+		}
+	}
 }

@@ -21,7 +21,13 @@ func (db *DB) AdvanceFloor(newestSnapshot uint64) {
 		return
 	}
 	defer g.release()
-	floor, moved := g.raiseFloor(min(newestSnapshot, db.keepFrom(g.published.Load())))
+	target := min(newestSnapshot, db.keepFrom(g.published.Load()))
+	if !db.opts.standalone {
+		// Above what is durable a power cut may leave holes for the replay to fill, and
+		// the replay reads the state it starts from.
+		target = min(target, g.durable.Load())
+	}
+	floor, moved := g.raiseFloor(target)
 	if !moved {
 		return
 	}

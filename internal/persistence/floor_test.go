@@ -11,12 +11,15 @@ import (
 // shortHistory keeps what a test needs and no more.
 var shortHistory = History{MinAge: 1, MinIndexes: 10, MaxIndexes: 50}
 
-// filled has entries 1 to n; entry i writes kv:k<i mod 10>.
+// filled has entries 1 to n, durable; entry i writes kv:k<i mod 10>.
 func filled(t *testing.T, o Options, n uint64) *DB {
 	t.Helper()
 	db := openTest(t, o)
 	for i := uint64(1); i <= n; i++ {
 		put(t, db, i, fmt.Sprintf("kv:k%d", i%10), fmt.Sprint(i))
+	}
+	if err := db.MakeDurable(context.Background(), n); err != nil {
+		t.Fatal(err)
 	}
 	return db
 }
@@ -109,21 +112,19 @@ func TestOpenReadersHoldTheFloor(t *testing.T) {
 func TestFloorSurvivesReopening(t *testing.T) {
 	dir := t.TempDir()
 	db := filled(t, Options{Dir: dir, Badger: small, History: shortHistory}, 100)
-	if err := db.MakeDurable(context.Background(), 95); err != nil {
-		t.Fatal(err)
-	}
-	db.AdvanceFloor(95)
+	put(t, db, 101, "kv:a", "1")
+	db.AdvanceFloor(100)
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
 	db = openTest(t, Options{Dir: dir, Badger: small, History: shortHistory})
-	if db.Floor() != 90 || db.DurableIndex() != 95 || db.Published() != 95 || db.MaxVersion() != 100 {
+	if db.Floor() != 91 || db.DurableIndex() != 100 || db.Published() != 100 || db.MaxVersion() != 101 {
 		t.Fatal(db.Floor(), db.DurableIndex(), db.Published(), db.MaxVersion())
 	}
 	// What these entries read may be gone: refuse rather than diverge.
-	u := db.NewUpdate(90)
-	u.At(90)
-	if _, err := u.Commit(90); !errors.Is(err, ErrCompacted) {
+	u := db.NewUpdate(91)
+	u.At(91)
+	if _, err := u.Commit(91); !errors.Is(err, ErrCompacted) {
 		t.Fatal(err)
 	}
 }
@@ -134,6 +135,13 @@ func TestChangedSinceBelowTheFloor(t *testing.T) {
 	put(t, db, 102, "kv:gone", "")
 	for i := uint64(103); i <= 130; i++ {
 		put(t, db, i, "kv:other", "x")
+	}
+	db.AdvanceFloor(130) // not past what is durable
+	if db.Floor() != 100 {
+		t.Fatal(db.Floor())
+	}
+	if err := db.MakeDurable(context.Background(), 130); err != nil {
+		t.Fatal(err)
 	}
 	db.AdvanceFloor(130)
 	if db.Floor() != 120 {

@@ -17,9 +17,6 @@ func closedEngine(t *testing.T, n uint64) (dir string, sum [32]byte) {
 	t.Helper()
 	dir = t.TempDir()
 	db := filled(t, Options{Dir: dir, Badger: small}, n)
-	if err := db.MakeDurable(context.Background(), n); err != nil {
-		t.Fatal(err)
-	}
 	sum = mustDigest(t, db, n)
 	if err := db.Close(); err != nil {
 		t.Fatal(err)

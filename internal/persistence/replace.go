@@ -99,7 +99,7 @@ func (db *DB) buildInMemory(ctx context.Context, sr *snapshot.Reader) (*generati
 	if err != nil {
 		return nil, err
 	}
-	if err := load(ctx, g.bdb, sr); err != nil {
+	if err := load(ctx, "", g.bdb, sr); err != nil {
 		g.shut()
 		return nil, err
 	}
@@ -117,16 +117,37 @@ func (db *DB) fill(ctx context.Context, dir string, sr *snapshot.Reader) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(load(ctx, bdb, sr), bdb.Close())
+	return errors.Join(load(ctx, dir, bdb, sr), bdb.Close())
 }
 
-// loadChunk is how many bytes of records go to the StreamWriter at a time.
-const loadChunk = 4 << 20
+const (
+	// loadChunk is how many bytes of records go to the StreamWriter at a time.
+	loadChunk = 4 << 20
+	// loadPending bounds what the StreamWriter has taken and not yet written: the
+	// table it fills (64 MiB at the lowest level) and one on its way to the disk.
+	loadPending = 160 << 20
+)
+
+// roomToLoad is an error if the disk of dir may not hold what is pending: tables
+// are written through memory maps, where a full disk is a SIGBUS.
+func roomToLoad(dir string, loaded int64) error {
+	if dir == "" {
+		return nil
+	}
+	free, err := freeBytes(dir)
+	if err != nil {
+		return err
+	}
+	if need := min(loaded+loaded/4, loadPending) + 2*loadChunk; free < need {
+		return fmt.Errorf("%w: %s has %d bytes left, restoring needs %d", ErrNoSpace, dir, free, need)
+	}
+	return nil
+}
 
 // load streams the records into an empty Badger, at their own versions. They come
 // in key order, so the StreamWriter can write finished tables straight to the
 // lowest level: no log, no memtable, no compaction.
-func load(ctx context.Context, bdb *badger.DB, sr *snapshot.Reader) (err error) {
+func load(ctx context.Context, dir string, bdb *badger.DB, sr *snapshot.Reader) (err error) {
 	sw := bdb.NewStreamWriter()
 	defer func() {
 		if err != nil {
@@ -138,6 +159,7 @@ func load(ctx context.Context, bdb *badger.DB, sr *snapshot.Reader) (err error) 
 	}
 	buf := z.NewBuffer(loadChunk+(1<<20), "persistence.load")
 	defer func() { err = errors.Join(err, buf.Release()) }()
+	loaded := int64(0)
 	for {
 		r, err := sr.Next()
 		if errors.Is(err, io.EOF) {
@@ -153,10 +175,17 @@ func load(ctx context.Context, bdb *badger.DB, sr *snapshot.Reader) (err error) 
 		if buf.LenNoPadding() < loadChunk {
 			continue
 		}
-		if err := errors.Join(ctx.Err(), sw.Write(buf)); err != nil {
+		loaded += int64(buf.LenNoPadding())
+		if err := errors.Join(ctx.Err(), roomToLoad(dir, loaded)); err != nil {
+			return err
+		}
+		if err := sw.Write(buf); err != nil {
 			return err
 		}
 		buf.Reset()
+	}
+	if err := roomToLoad(dir, loaded+int64(buf.LenNoPadding())); err != nil {
+		return err
 	}
 	if err := sw.Write(buf); err != nil {
 		return err

@@ -37,17 +37,23 @@ const (
 // larger than what the batch's size counts.
 func logBytes(o BadgerOptions) int64 { return o.MemTableSize + o.MemTableSize/4 }
 
-// Headroom is how much free disk, in bytes, lets the engine finish what it has
-// begun: the flush of every full memtable and one compaction. A node should stop
-// taking writes well before less is left.
+// Headroom is how much free disk, in bytes, the engine wants to finish what it has
+// begun without new writes: the flush of every full memtable and a compaction. A
+// node should stop taking writes before less is left; at spaceFloor applying waits.
 func (o BadgerOptions) Headroom() int64 {
 	o = o.withDefaults()
-	return int64(o.NumMemtables+4) * o.MemTableSize
+	return o.spaceFloor(compactionBytes*o.MemTableSize) + int64(o.NumMemtables)*o.MemTableSize
 }
 
-// floor is the least free space at which the engine still takes a batch: a table
-// for a flush and a bit of compaction.
-func (o BadgerOptions) spaceFloor() int64 { return 2 * o.MemTableSize }
+// compactionBytes is how much a compaction may write before it removes what it
+// read, in memtables: the tables of level 0 and what they overlap in the next.
+const compactionBytes = 8
+
+// spaceFloor is the least free space at which a batch is still taken: two tables
+// for flushes and a compaction, which cannot write more than there is.
+func (o BadgerOptions) spaceFloor(tables int64) int64 {
+	return 2*o.MemTableSize + min(tables, compactionBytes*o.MemTableSize)
+}
 
 // checkRoom refuses to open an engine where Badger could not even make its files.
 func checkRoom(dir string, o BadgerOptions) error {
@@ -112,7 +118,11 @@ func (s *space) refill(g *generation, o BadgerOptions, n int64) error {
 	if err != nil {
 		return err
 	}
-	if free < o.spaceFloor()+n {
+	used, err := g.usage()
+	if err != nil {
+		return err
+	}
+	if free < o.spaceFloor(used.SST)+n {
 		return fmt.Errorf("%w: %s has %d bytes left", ErrNoSpace, g.dir, free)
 	}
 	ahead := 1 + int(n/o.MemTableSize)
