@@ -44,3 +44,12 @@ func (s *Store) WaitMainLoop() {
 		_ = s.raft.VerifyLeader()
 	}
 }
+
+// FirstLogIndex is where the log starts.
+func (s *Store) FirstLogIndex() uint64 {
+	first, err := s.logs.FirstIndex()
+	if err != nil {
+		panic(err)
+	}
+	return first
+}

@@ -110,9 +110,6 @@ func (s *Store) takeOffice() {
 	if s.raft.State() != raft.Leader || s.raft.CurrentTerm() != term {
 		return
 	}
-	if f, ok := barrier.(raft.IndexFuture); ok {
-		s.fsm.Advance(f.Index())
-	}
 	s.leader.readyTerm.Store(term)
 	s.leader.signal()
 	s.log.Info("this node leads", "term", term, "took", time.Since(start))

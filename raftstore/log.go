@@ -209,11 +209,11 @@ func hasCommand(logs []*raft.Log) bool {
 	return false
 }
 
-// settled is the largest index, at most commit, that the state machine will
-// publish: it never sees no-ops and barriers. published says what it has published.
+// settled is the largest index, at most commit, that the state machine is shown:
+// it never sees no-ops and barriers, so a reader must not wait for those. Every
+// entry up to commit must be final. published says what the state machine has published.
 func (s *logStore) settled(commit uint64, published func() uint64) (uint64, error) {
-	seen := published()
-	for i := commit; i > seen; i-- {
+	for i := commit; i > 0; i-- {
 		kind, ok := s.cache.kind(i)
 		if !ok {
 			var l raft.Log
@@ -221,7 +221,7 @@ func (s *logStore) settled(commit uint64, published func() uint64) (uint64, erro
 			if errors.Is(err, raft.ErrLogNotFound) {
 				// Compacted: a snapshot covers it, so everything the state machine
 				// sees up to here is published by now.
-				return min(commit, published()), nil
+				return min(i, published()), nil
 			}
 			if err != nil {
 				return 0, fmt.Errorf("reading log entry %d: %w", i, err)
@@ -232,5 +232,5 @@ func (s *logStore) settled(commit uint64, published func() uint64) (uint64, erro
 			return i, nil
 		}
 	}
-	return min(commit, seen), nil
+	return 0, nil
 }

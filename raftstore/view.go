@@ -96,7 +96,7 @@ func (s *Store) waitApplied(ctx context.Context, index uint64) error {
 		ctx, stop = context.WithTimeout(ctx, 2*s.cfg.CommitTimeout)
 		defer stop()
 	}
-	err := s.db.WaitPublished(ctx, index)
+	err := s.waitVisible(ctx, index)
 	switch {
 	case err == nil:
 		return nil
@@ -106,6 +106,30 @@ func (s *Store) waitApplied(ctx context.Context, index uint64) error {
 		return ErrDiskFull
 	}
 	return fmt.Errorf("%w: waiting for index %d: %w", ErrNotReady, index, err)
+}
+
+// waitVisible waits until everything up to index that the state machine is shown
+// is published. The leader has cut index down to such an entry; but where its log
+// was compacted it cannot know, so now and then this looks into the own log.
+func (s *Store) waitVisible(ctx context.Context, index uint64) error {
+	for {
+		step, cancel := context.WithTimeout(ctx, s.cfg.CommitTimeout)
+		err := s.db.WaitPublished(step, index)
+		cancel()
+		if err == nil || !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			return err
+		}
+		if s.raft.CommitIndex() < index {
+			continue
+		}
+		need, err := s.logs.settled(index, s.db.Published)
+		if err != nil {
+			return err
+		}
+		if need <= s.db.Published() {
+			return nil
+		}
+	}
 }
 
 // freshness remembers when the leader said what it had committed, so that a

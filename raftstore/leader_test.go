@@ -1,0 +1,145 @@
+package raftstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/neogan74/konsul/raftstore"
+	"github.com/neogan74/konsul/raftstore/raftstoretest"
+)
+
+// settledGoroutines waits until the number of goroutines is at most want, and
+// shows them if it does not come to that.
+func settledGoroutines(t *testing.T, want int) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for runtime.NumGoroutine() > want {
+		if time.Now().After(deadline) {
+			buf := make([]byte, 1<<20)
+			buf = buf[:runtime.Stack(buf, true)]
+			t.Fatalf("%d goroutines, expected at most %d:\n%s", runtime.NumGoroutine(), want, buf)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
+}
+
+func TestShutdownLeavesNothingBehind(t *testing.T) {
+	before, files := runtime.NumGoroutine(), openFiles(t)
+	c := raftstoretest.New(t, 3)
+	for i := range 20 {
+		c.Nodes[i%3].MustPut(fmt.Sprint(i), "v")
+		c.Nodes[i%3].MustGet(fmt.Sprint(i))
+	}
+	store := c.Nodes[0].Store
+	for _, n := range c.Nodes {
+		n.Stop()
+	}
+	if err := store.Close(); err != nil {
+		t.Errorf("a second Close: %v", err)
+	}
+	if _, err := store.ReadIndex(context.Background()); !errors.Is(err, raftstore.ErrShuttingDown) {
+		t.Errorf("reading a closed store: %v", err)
+	}
+	settledGoroutines(t, before+1)
+	if now := openFiles(t); now > files+2 {
+		t.Errorf("%d open files, before %d", now, files)
+	}
+}
+
+func TestLeaderChangesAndSnapshotsLeaveNothingBehind(t *testing.T) {
+	c := raftstoretest.New(t, 3)
+	for i := range 10 {
+		c.Nodes[i%3].MustPut(fmt.Sprint(i), "v")
+		c.Nodes[i%3].MustGet(fmt.Sprint(i))
+	}
+	snapshotAll(t, c, 0)
+	goroutines, files := runtime.NumGoroutine(), openFiles(t)
+	for i := range 50 {
+		leader := c.Leader()
+		next := c.Nodes[(i+1)%3]
+		if next == leader {
+			next = c.Nodes[(i+2)%3]
+		}
+		c.MoveTo(next)
+		c.Nodes[i%3].MustPut("k", fmt.Sprint(i))
+		if got := c.Nodes[(i+1)%3].MustGet("k"); got != fmt.Sprint(i) {
+			t.Fatalf("after change %d: %q", i, got)
+		}
+	}
+	for i := range 20 {
+		snapshotAll(t, c, i)
+	}
+	settledGoroutines(t, goroutines+20)
+	if now := openFiles(t); now > files+20 {
+		t.Errorf("%d open files, before %d", now, files)
+	}
+	c.CheckEqual()
+}
+
+func snapshotAll(t *testing.T, c *raftstoretest.Cluster, round int) {
+	t.Helper()
+	c.Leader().MustPut(fmt.Sprintf("snapshot%d", round), strings.Repeat("x", 100))
+	c.CheckEqual()
+	for _, n := range c.Nodes {
+		if err := n.Store.TakeSnapshot(context.Background()); err != nil {
+			t.Fatalf("snapshot on %s: %v", n.ID, err)
+		}
+	}
+}
+
+func TestWritesGoOnAfterTheLeaderIsGone(t *testing.T) {
+	c := raftstoretest.New(t, 3)
+	c.Leader().MustPut("a", "1")
+	gone := c.Leader()
+	gone.Isolate()
+	start := time.Now()
+	for _, n := range c.Nodes {
+		if n != gone {
+			n.MustPut("a", "2")
+		}
+	}
+	t.Logf("writes resumed after %s", time.Since(start))
+	gone.Rejoin()
+	if got := gone.MustGet("a"); got != "2" {
+		t.Fatalf("the old leader read %q", got)
+	}
+	c.CheckEqual()
+}
+
+func TestNoMajority(t *testing.T) {
+	c := raftstoretest.New(t, 3, func(_ int, cfg *raftstore.Config) {
+		cfg.ElectionWait, cfg.RequestTimeout = 500*time.Millisecond, 2*time.Second
+	})
+	leader := c.Leader()
+	leader.MustPut("a", "1")
+	for _, n := range c.Followers() {
+		n.Stop()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	_, err := leader.Store.Apply(ctx, 1, raftstoretest.Set("a", "2"), "")
+	if !errors.Is(err, raftstore.ErrOutcomeUnknown) && !errors.Is(err, raftstore.ErrNoLeader) {
+		t.Fatalf("a write without a majority: %v", err)
+	}
+	if _, err := leader.Get("a", raftstore.ReadOptions{}); err == nil {
+		t.Fatal("a linearizable read without a majority succeeded")
+	}
+	if got, err := leader.Get("a", raftstore.ReadOptions{Consistency: raftstore.Stale}); err != nil || got != "1" {
+		t.Fatalf("a stale read: %q, %v", got, err)
+	}
+}

@@ -1,0 +1,212 @@
+package raftstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/neogan74/konsul/raftstore"
+	"github.com/neogan74/konsul/raftstore/raftstoretest"
+)
+
+func tiny(_ int, c *raftstore.Config) {
+	c.SnapshotThreshold, c.SnapshotInterval, c.TrailingLogs, c.QueueDepth = 50, 20*time.Millisecond, 10, 8
+}
+
+func TestFollowerCatchesUpBySnapshot(t *testing.T) {
+	c := raftstoretest.New(t, 3, tiny)
+	away := c.Followers()[0]
+	away.MustPut("before", "1")
+	away.Stop()
+	leader := c.Leader()
+	for i := range 300 {
+		leader.MustPut(fmt.Sprintf("k%d", i%50), fmt.Sprint(i))
+	}
+	raftstoretest.Eventually(t, func() error {
+		if first := leader.Store.FirstLogIndex(); first < 100 {
+			return fmt.Errorf("the log still starts at %d", first)
+		}
+		return nil
+	})
+	away.Start()
+	if got := away.MustGet("k49"); got != "299" {
+		t.Fatalf("got %q", got)
+	}
+	c.CheckEqual()
+	away.Stop() // and from what it installed
+	away.Start()
+	c.CheckEqual()
+}
+
+// restart with something done to the data directory in between.
+func restart(t *testing.T, n *raftstoretest.Node, between func(dir string)) error {
+	t.Helper()
+	n.Stop()
+	between(n.Config.DataDir)
+	return n.TryStart()
+}
+
+func filled(t *testing.T, snapshot bool) *raftstoretest.Node {
+	t.Helper()
+	c := raftstoretest.New(t, 1, func(_ int, cfg *raftstore.Config) { cfg.TrailingLogs = 1 })
+	n := c.Nodes[0]
+	for i := range 20 {
+		n.MustPut(fmt.Sprintf("k%d", i), "v")
+	}
+	if snapshot {
+		if err := n.Store.TakeSnapshot(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.MustPut("last", "v")
+	return n
+}
+
+func check(t *testing.T, n *raftstoretest.Node) {
+	t.Helper()
+	for _, key := range []string{"k0", "k19", "last"} {
+		if got := n.MustGet(key); got != "v" {
+			t.Errorf("%s = %q", key, got)
+		}
+	}
+}
+
+func remove(t *testing.T, path string) {
+	t.Helper()
+	if err := os.RemoveAll(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestEngineIsRebuilt(t *testing.T) {
+	for _, snapshot := range []bool{false, true} {
+		for name, damage := range map[string]func(dir string){
+			"lost":           func(dir string) { remove(t, filepath.Join(dir, "engine")) },
+			"CURRENT is bad": func(dir string) { write(t, filepath.Join(dir, "engine", "CURRENT"), "nonsense\n") },
+			"state is bad":   func(dir string) { write(t, glob(t, dir, "engine/*/state.json")[0], "{") },
+		} {
+			t.Run(fmt.Sprintf("%s, snapshot %v", name, snapshot), func(t *testing.T) {
+				n := filled(t, snapshot)
+				if err := restart(t, n, damage); err != nil {
+					t.Fatal(err)
+				}
+				check(t, n)
+			})
+		}
+	}
+}
+
+func TestUncleanEndWithoutSync(t *testing.T) {
+	n := filled(t, true)
+	n.Config.SyncWrites = false
+	if err := restart(t, n, func(dir string) { remove(t, filepath.Join(dir, "clean")) }); err != nil {
+		t.Fatal(err)
+	}
+	check(t, n)
+	if err := restart(t, n, func(string) {}); err != nil { // a clean one
+		t.Fatal(err)
+	}
+	check(t, n)
+}
+
+func TestLostLogIsRefused(t *testing.T) {
+	n := filled(t, false)
+	err := restart(t, n, func(dir string) { remove(t, filepath.Join(dir, "raft")) })
+	if !errors.Is(err, raftstore.ErrDamaged) {
+		t.Fatalf("starting without the log: %v", err)
+	}
+	if !strings.Contains(err.Error(), n.Config.DataDir) {
+		t.Errorf("the error does not say where: %v", err)
+	}
+}
+
+func TestCorruptSnapshot(t *testing.T) {
+	corrupt := func(dir string) {
+		path := glob(t, dir, "snapshots/*/state.bin")[0]
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b[len(b)/2] ^= 1
+		write(t, path, string(b))
+	}
+	t.Run("the log does not reach back", func(t *testing.T) {
+		n := filled(t, true)
+		if err := restart(t, n, corrupt); !errors.Is(err, raftstore.ErrDamaged) {
+			t.Fatalf("starting with a corrupt snapshot: %v", err)
+		}
+	})
+	t.Run("the log reaches back", func(t *testing.T) {
+		c := raftstoretest.New(t, 1)
+		n := c.Nodes[0]
+		for _, key := range []string{"k0", "k19"} {
+			n.MustPut(key, "v")
+		}
+		if err := n.Store.TakeSnapshot(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		n.MustPut("last", "v")
+		if err := restart(t, n, corrupt); err != nil {
+			t.Fatal(err)
+		}
+		check(t, n)
+	})
+}
+
+func TestLeftoversAreSwept(t *testing.T) {
+	n := filled(t, true)
+	err := restart(t, n, func(dir string) {
+		if err := os.MkdirAll(filepath.Join(dir, "snapshots", "9-9-9.tmp"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left := glob(t, n.Config.DataDir, "snapshots/*.tmp"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	check(t, n)
+}
+
+func TestIdentity(t *testing.T) {
+	n := filled(t, false)
+	n.Config.NodeID = "another"
+	if err := restart(t, n, func(string) {}); !errors.Is(err, raftstore.ErrBadConfig) {
+		t.Fatalf("another node id: %v", err)
+	}
+	n.Config.NodeID = ""
+	n.Start()
+	if got := n.Store.NodeID(); got != n.ID {
+		t.Fatalf("node id %q", got)
+	}
+	if err := n.Store.SetClusterID("other"); !errors.Is(err, raftstore.ErrWrongCluster) {
+		t.Fatalf("another cluster id: %v", err)
+	}
+	second := n.Config
+	second.BindAddr = "127.0.0.1:0"
+	if _, err := raftstore.Open(second); !errors.Is(err, raftstore.ErrLocked) {
+		t.Fatalf("a second node on the directory: %v", err)
+	}
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func glob(t *testing.T, dir, pattern string) []string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(dir, pattern))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
