@@ -29,6 +29,7 @@ func (v fixedView) Close()                        {}
 
 // stub is a node that does nothing, so that what is measured is the handlers.
 func stub(b *testing.B) *api.Server {
+	b.Helper()
 	view := &fixedView{kv: &record.KV{Value: []byte(strings.Repeat("v", 256)), CreateIndex: 1, ModifyIndex: 123456}}
 	res := &command.Result{Index: 123456, Succeeded: true, Results: []*command.OpResult{{CreateIndex: 1, ModifyIndex: 123456}}}
 	return api.NewServer(api.Config{}, &apitest.Node{
@@ -48,6 +49,7 @@ func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
 func (d *discard) WriteHeader(int)             {}
 
 func benchmark(b *testing.B, h http.Handler, method, target, contentType, body string) {
+	b.Helper()
 	r := httptest.NewRequest(method, target, nil)
 	r.Header.Set("Content-Type", contentType)
 	w := &discard{http.Header{}}

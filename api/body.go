@@ -44,7 +44,7 @@ func (c *call) readBody(what string, limit int) error {
 		switch {
 		case len(c.body) > limit:
 			return tooLarge(what, limit)
-		case err == io.EOF: //nolint:errorlint // io.Reader's contract: never wrapped
+		case err == io.EOF:
 			return nil
 		case err != nil:
 			return c.bodyError(err)

@@ -34,6 +34,7 @@ var fuzzTargets = []string{
 
 // serve runs one request through the handler and checks what must always hold.
 func serve(t *testing.T, s *api.Server, r *http.Request) *httptest.ResponseRecorder {
+	t.Helper()
 	w := httptest.NewRecorder()
 	s.ServeHTTP(w, r)
 	if w.Code >= 500 {

@@ -42,7 +42,8 @@ func (c *call) watch() error {
 	ctx, cancel := c.waitContext()
 	defer cancel()
 	s := &eventStream{c: c, rc: http.NewResponseController(c.w), prev: wr.prev, complete: wr.from}
-	return s.run(ctx, sub)
+	s.run(ctx, sub)
+	return nil
 }
 
 // takeWatch takes the parameters. Last-Event-ID wins over from: a browser that
@@ -125,37 +126,37 @@ type eventStream struct {
 	pastAt         uint64
 }
 
-// run sends until the client goes, reads too slowly, the server drains, or the
-// history is left behind. The last three end with an event that says so.
-func (s *eventStream) run(ctx context.Context, sub Subscription) error {
+// run sends until the client goes or reads too slowly, the server drains, or the
+// history is left behind. The last two end with an event that says so; a client that
+// is gone needs no answer, so there is no error to return.
+func (s *eventStream) run(ctx context.Context, sub Subscription) {
 	c := s.c
 	c.patient(0)
 	c.w.Header()["Cache-Control"] = noCache
 	c.w.Header()["X-Accel-Buffering"] = []string{"no"}
 	c.begin(contentEvents)
 	s.progress("watching")
-	for {
-		if err := s.flush(); err != nil {
-			return nil //nolint:nilerror // the client is gone or does not read: nobody to tell
-		}
+	for s.flush() == nil {
 		wait, cancel := context.WithTimeout(ctx, c.s.cfg.Keepalive)
 		events, complete, err := sub.Next(wait)
 		cancel()
 		switch {
 		case err == nil:
 			s.complete = complete
-			if err := s.events(events); err != nil {
-				return nil //nolint:nilerror // as above
+			if s.events(events) != nil {
+				return
 			}
 		case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
 			s.complete = sub.Progress()
 			s.progress("alive")
 		case c.r.Context().Err() != nil:
-			return nil
+			return
 		case ctx.Err() != nil:
-			return s.end(errDraining)
+			s.end(errDraining)
+			return
 		default:
-			return s.end(err)
+			s.end(err)
+			return
 		}
 	}
 }
@@ -245,7 +246,7 @@ func (s *eventStream) flush() error {
 }
 
 // end tells why the stream ends.
-func (s *eventStream) end(err error) error {
+func (s *eventStream) end(err error) {
 	f := s.c.failure(err)
 	if f.status == http.StatusInternalServerError {
 		s.c.s.log.Error("watch failed", "error", err)
@@ -253,5 +254,4 @@ func (s *eventStream) end(err error) error {
 	s.c.out = f.appendJSON(append(s.c.out, "event: error\ndata: "...))
 	s.c.out = append(s.c.out, "\n\n"...)
 	_ = s.flush()
-	return nil
 }

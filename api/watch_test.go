@@ -269,7 +269,7 @@ func TestReadsOfThePast(t *testing.T) {
 	if a := s.Get("/kv/a").Want(200); a.Header.Get("X-Konsul-Node") != apitest.LocalID || a.Header.Get("X-Konsul-Leader") != apitest.LocalID {
 		t.Fatalf("%v", a.Header)
 	}
-	if resp, err := s.HTTP.Client().Do(s.Request(http.MethodHead, "/kv/a", nil)); err != nil || resp.StatusCode != 200 {
+	if resp, err := s.HTTP.Client().Do(s.Request(http.MethodHead, "/kv/a", nil)); err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("HEAD: %v", err)
 	}
 }

@@ -105,7 +105,7 @@ type Cluster struct {
 	SnapshotFunc  func() (uint64, error)
 }
 
-// Status is api.Cluster's, as are all below.
+// Status is api.Cluster's.
 func (c *Cluster) Status(context.Context) (s cluster.Status) {
 	if c.StatusFunc != nil {
 		s = c.StatusFunc()
@@ -113,6 +113,7 @@ func (c *Cluster) Status(context.Context) (s cluster.Status) {
 	return s
 }
 
+// Peers is api.Cluster's.
 func (c *Cluster) Peers(context.Context) (p []cluster.Peer) {
 	if c.PeersFunc != nil {
 		p = c.PeersFunc()
@@ -120,6 +121,7 @@ func (c *Cluster) Peers(context.Context) (p []cluster.Peer) {
 	return p
 }
 
+// LeaderInfo is api.Cluster's.
 func (c *Cluster) LeaderInfo() (i cluster.LeaderInfo, err error) {
 	if c.LeaderFunc != nil {
 		i, err = c.LeaderFunc()
@@ -127,6 +129,7 @@ func (c *Cluster) LeaderInfo() (i cluster.LeaderInfo, err error) {
 	return i, err
 }
 
+// Join is api.Cluster's.
 func (c *Cluster) Join(_ context.Context, r cluster.JoinRequest) (res cluster.JoinResponse, err error) {
 	if c.JoinFunc != nil {
 		res, err = c.JoinFunc(r)
@@ -134,6 +137,7 @@ func (c *Cluster) Join(_ context.Context, r cluster.JoinRequest) (res cluster.Jo
 	return res, err
 }
 
+// SendJoin is api.Cluster's.
 func (c *Cluster) SendJoin(_ context.Context, addr string) (res cluster.JoinResponse, err error) {
 	if c.SendJoinFunc != nil {
 		res, err = c.SendJoinFunc(addr)
@@ -141,6 +145,7 @@ func (c *Cluster) SendJoin(_ context.Context, addr string) (res cluster.JoinResp
 	return res, err
 }
 
+// Bootstrap is api.Cluster's.
 func (c *Cluster) Bootstrap(_ context.Context, r cluster.BootstrapRequest) (res cluster.BootstrapResponse, err error) {
 	if c.BootstrapFunc != nil {
 		res, err = c.BootstrapFunc(r)
@@ -148,6 +153,7 @@ func (c *Cluster) Bootstrap(_ context.Context, r cluster.BootstrapRequest) (res 
 	return res, err
 }
 
+// Leave is api.Cluster's.
 func (c *Cluster) Leave(_ context.Context, id string) (err error) {
 	if c.LeaveFunc != nil {
 		err = c.LeaveFunc(id)
@@ -155,6 +161,7 @@ func (c *Cluster) Leave(_ context.Context, id string) (err error) {
 	return err
 }
 
+// Transfer is api.Cluster's.
 func (c *Cluster) Transfer(_ context.Context, to string) (leader string, err error) {
 	if c.TransferFunc != nil {
 		leader, err = c.TransferFunc(to)
@@ -162,6 +169,7 @@ func (c *Cluster) Transfer(_ context.Context, to string) (leader string, err err
 	return leader, err
 }
 
+// TakeSnapshot is api.Cluster's.
 func (c *Cluster) TakeSnapshot(context.Context) (index uint64, err error) {
 	if c.SnapshotFunc != nil {
 		index, err = c.SnapshotFunc()

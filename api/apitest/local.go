@@ -87,22 +87,45 @@ func (l *Local) Subscribe(f fsm.Filter, from uint64) (api.Subscription, error) {
 	return s, nil
 }
 
-// The rest is what a leader of a healthy cluster says.
-
+// Published is api.Engine's.
 func (l *Local) Published() uint64 { return l.DB.Published() }
+
+// WaitPublished is api.Engine's.
 func (l *Local) WaitPublished(ctx context.Context, index uint64) error {
 	return l.DB.WaitPublished(ctx, index)
 }
+
+// Digest is api.Engine's.
 func (l *Local) Digest(ctx context.Context, index uint64) ([32]byte, uint64, error) {
 	return l.DB.Digest(ctx, index)
 }
-func (l *Local) Usage() (persistence.Usage, error)  { return l.DB.Usage() }
-func (l *Local) Counts() persistence.Counts         { return l.DB.Counts() }
-func (l *Local) NodeID() string                     { return LocalID }
+
+// Usage is api.Engine's.
+func (l *Local) Usage() (persistence.Usage, error) { return l.DB.Usage() }
+
+// Counts is api.Engine's.
+func (l *Local) Counts() persistence.Counts { return l.DB.Counts() }
+
+// NodeID is api.Raft's, as is all below: what a healthy leader says.
+func (l *Local) NodeID() string { return LocalID }
+
+// Leader is api.Raft's.
 func (l *Local) Leader() (id, addr string, ok bool) { return LocalID, "127.0.0.1:7000", true }
-func (l *Local) State() string                      { return "leader" }
-func (l *Local) Term() uint64                       { return 1 }
-func (l *Local) CommitIndex() uint64                { return l.DB.Published() }
-func (l *Local) AppliedIndex() uint64               { return l.DB.Published() }
-func (l *Local) LastContact() time.Duration         { return 0 }
-func (l *Local) Ready(context.Context) error        { return nil }
+
+// State is api.Raft's.
+func (l *Local) State() string { return "leader" }
+
+// Term is api.Raft's.
+func (l *Local) Term() uint64 { return 1 }
+
+// CommitIndex is api.Raft's.
+func (l *Local) CommitIndex() uint64 { return l.DB.Published() }
+
+// AppliedIndex is api.Raft's.
+func (l *Local) AppliedIndex() uint64 { return l.DB.Published() }
+
+// LastContact is api.Raft's.
+func (l *Local) LastContact() time.Duration { return 0 }
+
+// Ready is api.Raft's.
+func (l *Local) Ready(context.Context) error { return nil }

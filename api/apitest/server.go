@@ -103,27 +103,31 @@ func (s *Server) Do(method, target, body string, header ...string) *Answer {
 	return &Answer{resp.StatusCode, resp.Header, b, s.t, method + " " + target}
 }
 
-// Get, Put (raw), PutJSON, Post (JSON) and Delete are Do.
+// Get is Do without a body.
 func (s *Server) Get(target string, header ...string) *Answer {
 	s.t.Helper()
 	return s.Do(http.MethodGet, target, "", header...)
 }
 
+// Put sends the value as raw bytes.
 func (s *Server) Put(target, value string, header ...string) *Answer {
 	s.t.Helper()
 	return s.Do(http.MethodPut, target, value, append([]string{"Content-Type", "application/octet-stream"}, header...)...)
 }
 
+// PutJSON sends a body that is JSON.
 func (s *Server) PutJSON(target, body string, header ...string) *Answer {
 	s.t.Helper()
 	return s.Do(http.MethodPut, target, body, append([]string{"Content-Type", "application/json"}, header...)...)
 }
 
+// Post sends a body that is JSON.
 func (s *Server) Post(target, body string, header ...string) *Answer {
 	s.t.Helper()
 	return s.Do(http.MethodPost, target, body, append([]string{"Content-Type", "application/json"}, header...)...)
 }
 
+// Delete is Do without a body.
 func (s *Server) Delete(target string, header ...string) *Answer {
 	s.t.Helper()
 	return s.Do(http.MethodDelete, target, "", header...)
