@@ -18,6 +18,8 @@ const (
 	// politeTime is what clients, the transfer of leadership and leaving the cluster get together
 	// when the node stops; then it stops without them.
 	politeTime = 15 * time.Second
+	// handOverTime of it is for the transfer of leadership, which takes milliseconds if it works.
+	handOverTime = 2 * time.Second
 	// stopTime is when a stop that hangs (a dead disk) is given up. The systemd unit and
 	// docker-compose.yml wait 30 s before they kill.
 	stopTime = 25 * time.Second

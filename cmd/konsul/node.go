@@ -134,20 +134,30 @@ func (n *node) stop(ctx context.Context) error {
 // handOver leaves the cluster if that is configured, or else passes leadership on if it is here. Both
 // are politeness: where they fail the others elect a leader after their timeout.
 func (n *node) handOver(ctx context.Context) {
-	var err error
-	switch {
-	case n.cfg.LeaveOnTerminate:
-		if err = n.cluster.LeaveSelf(ctx); err == nil {
+	if n.cfg.LeaveOnTerminate {
+		err := n.cluster.LeaveSelf(ctx)
+		switch {
+		case err == nil:
 			n.log.Info("left the cluster")
+		case errors.Is(err, cluster.ErrLastVoter):
+			n.log.Info("not left, because nobody else is in the cluster")
+		default:
+			n.log.Warn("leaving the cluster failed, stopping nevertheless", "error", err)
 		}
-	case n.store.IsLeader():
-		_, err = n.cluster.Transfer(ctx, "")
+		return
 	}
-	if errors.Is(err, cluster.ErrLastVoter) {
-		n.log.Debug("nobody to hand over to", "reason", err)
-	} else if err != nil {
-		n.log.Warn("handing over failed, stopping nevertheless", "error", err)
+	servers, err := n.store.Servers()
+	if err != nil || len(servers) < 2 || !n.store.IsLeader() {
+		return
 	}
+	// Short, because nobody answers when the whole cluster is stopped at once.
+	ctx, cancel := context.WithTimeout(ctx, handOverTime)
+	defer cancel()
+	if err := n.store.Transfer(ctx, ""); err != nil {
+		n.log.Warn("handing leadership over failed, stopping nevertheless", "error", err)
+		return
+	}
+	n.log.Info("leadership handed over")
 }
 
 func (n *node) closeListener() error {
