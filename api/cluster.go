@@ -92,6 +92,12 @@ func (c *call) clusterDigest() error {
 	}
 	ctx, cancel := c.adminContext()
 	defer cancel()
+	defer context.AfterFunc(c.s.stopping, cancel)()
+	if given { // before its turn: an index that never comes must not keep others waiting
+		if err := c.s.node.WaitPublished(ctx, at); err != nil {
+			return err
+		}
+	}
 	select {
 	case c.s.digests <- struct{}{}:
 		defer func() { <-c.s.digests }()
@@ -100,9 +106,6 @@ func (c *call) clusterDigest() error {
 	}
 	if !given {
 		at = c.s.node.Published()
-	}
-	if err := c.s.node.WaitPublished(ctx, at); err != nil {
-		return err
 	}
 	sum, records, err := c.s.node.Digest(ctx, at)
 	if err != nil {

@@ -13,6 +13,9 @@ type Config struct {
 	Version string
 	// PersistenceType is "badger" or "memory"; default "badger".
 	PersistenceType string
+	// RaftDir is the directory of the Raft log, whose size is shown as
+	// konsul_persistence_database_size_bytes{type="raft"}; empty = not shown.
+	RaftDir string
 
 	// WriteTimeout bounds one write; then the answer is 504 outcome_unknown. Default 10 s.
 	WriteTimeout time.Duration

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/neogan74/konsul/api"
 	"github.com/neogan74/konsul/api/apitest"
@@ -168,7 +169,7 @@ func TestDigest(t *testing.T) {
 		t.Fatalf("%s %s", d.Body, again.Body)
 	}
 	s.Get("/cluster/digest?at=x").Want(400, "bad_request")
-	short := apitest.Start(t, api.Config{AdminTimeout: 1}, l, nil)
+	short := apitest.Start(t, api.Config{AdminTimeout: time.Millisecond}, l, nil)
 	short.Get("/cluster/digest?at=1000000").Want(503, "not_ready")
 }
 

@@ -89,16 +89,17 @@ func methodNotAllowed(allow []string) *failure {
 	}
 }
 
-// sentinels maps the errors of the packages below. The first match wins.
+// sentinels maps the errors of the packages below. The first match wins: whatever
+// else an error says, unknown is unknown.
 var sentinels = []struct {
 	is         error
 	status     int
 	code       string
 	retryAfter int
 }{
+	{raftstore.ErrOutcomeUnknown, http.StatusGatewayTimeout, "outcome_unknown", 0},
 	{persistence.ErrKeyNotFound, http.StatusNotFound, "key_not_found", 0},
 	{raftstore.ErrWrongCluster, http.StatusConflict, "wrong_cluster", 0},
-	{raftstore.ErrOutcomeUnknown, http.StatusGatewayTimeout, "outcome_unknown", 0},
 	{raftstore.ErrOverloaded, http.StatusTooManyRequests, "overloaded", retrySoon},
 	{raftstore.ErrDiskFull, http.StatusServiceUnavailable, "disk_full", 5},
 	{persistence.ErrNoSpace, http.StatusServiceUnavailable, "disk_full", 5},

@@ -38,6 +38,7 @@ func TestErrorTable(t *testing.T) {
 		{raftstore.ErrDiskFull, 503, "disk_full", true},
 		{raftstore.ErrOverloaded, 429, "overloaded", true},
 		{raftstore.ErrOutcomeUnknown, 504, "outcome_unknown", false},
+		{fmt.Errorf("%w: %w", raftstore.ErrNoLeader, raftstore.ErrOutcomeUnknown), 504, "outcome_unknown", false},
 		{raftstore.ErrWrongCluster, 409, "wrong_cluster", false},
 		{&command.LimitError{What: "entry bytes", Limit: 1 << 20, Got: 1<<20 + 1}, 413, "too_large", false},
 		{&command.InvalidError{Field: "key", Problem: "is empty"}, 400, "bad_request", false},

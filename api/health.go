@@ -5,10 +5,12 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/neogan74/konsul/raftstore"
 )
 
 // healthTimeout bounds what a health check may wait for this node's own answers.
-const healthTimeout = 2 * time.Second
+const healthTimeout = time.Second
 
 type healthReport struct {
 	Status      string            `json:"status"` // healthy, degraded, unhealthy
@@ -98,6 +100,9 @@ func (c *call) raftReport() raftReport {
 func (c *call) ready() error {
 	if c.s.draining() {
 		return errDraining
+	}
+	if _, _, known := c.s.node.Leader(); !known {
+		return raftstore.ErrNoLeader // Ready would wait for one
 	}
 	ctx, cancel := context.WithTimeout(c.r.Context(), healthTimeout)
 	defer cancel()

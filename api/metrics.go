@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"os"
 	"runtime"
 	"strconv"
 	"sync"
@@ -9,6 +10,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/neogan74/konsul/internal/persistence"
 )
 
 // metrics is what this package counts. The sizes and operations of the engine are
@@ -44,7 +47,24 @@ func newMetrics(cfg Config, s *Server) *metrics {
 		gauge("konsul_http_waiting", "Watches and blocking reads that wait.", func() float64 { return float64(s.waiting.Load()) }),
 		gauge("konsul_watchers", "Watches that are open.", func() float64 { return float64(s.watchers.Load()) }),
 	)
+	if cfg.RaftDir != "" {
+		cfg.Registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "konsul_persistence_database_size_bytes", Help: persistence.DatabaseSizeHelp,
+			ConstLabels: prometheus.Labels{"type": "raft"},
+		}, func() float64 { return float64(dirSize(cfg.RaftDir)) }))
+	}
 	return m
+}
+
+// dirSize adds up the files of a directory, in bytes; what cannot be read counts nothing.
+func dirSize(dir string) (size int64) {
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
+			size += info.Size()
+		}
+	}
+	return size
 }
 
 // routeMetrics finds the histogram of a route by status without building labels.

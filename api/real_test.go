@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -24,7 +25,7 @@ func startCluster(t *testing.T, n int) (*clustertest.Cluster, []*apitest.Server)
 	}})
 	var servers []*apitest.Server
 	for i, node := range c.Nodes {
-		cfg := api.Config{Version: "test", Registerer: registries[i], Gatherer: registries[i]}
+		cfg := api.Config{Version: "test", RaftDir: filepath.Join(node.Dir, "raft"), Registerer: registries[i], Gatherer: registries[i]}
 		servers = append(servers, apitest.Serve(t, api.New(cfg, node.Store, node.Manager)))
 	}
 	return c, servers
@@ -68,7 +69,7 @@ func TestRealCluster(t *testing.T) {
 		}
 		s.Get("/health/ready").Want(200)
 		metrics := string(s.Get("/metrics").Want(200).Body)
-		for _, name := range []string{"konsul_raft_term", "konsul_persistence_operations_total", "konsul_fsm_watchers", `database_size_bytes{type="vlog"}`} {
+		for _, name := range []string{"konsul_raft_term", "konsul_persistence_operations_total", "konsul_fsm_watchers", `database_size_bytes{type="vlog"}`, `database_size_bytes{type="raft"} `} {
 			if !strings.Contains(metrics, name) {
 				t.Errorf("no %s in /metrics", name)
 			}
