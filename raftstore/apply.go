@@ -109,7 +109,7 @@ func (s *Store) remoteApply(addr string, err error) error {
 	case errors.As(err, &remote):
 		err = DecodeError(remote)
 		if errors.Is(err, ErrNotMember) {
-			s.members.refused()
+			s.disowned()
 		}
 		return err
 	case errors.Is(err, peer.ErrNotSent):

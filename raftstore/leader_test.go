@@ -63,9 +63,12 @@ func TestShutdownLeavesNothingBehind(t *testing.T) {
 
 func TestLeaderChangesAndSnapshotsLeaveNothingBehind(t *testing.T) {
 	c := raftstoretest.New(t, 3)
-	for i := range 10 {
-		c.Nodes[i%3].MustPut(fmt.Sprint(i), "v")
-		c.Nodes[i%3].MustGet(fmt.Sprint(i))
+	for i := range 9 { // every connection there will be
+		c.MoveTo(c.Nodes[i%3])
+		for _, n := range c.Nodes {
+			n.MustPut(fmt.Sprint(i), "v")
+			n.MustGet(fmt.Sprint(i))
+		}
 	}
 	snapshotAll(t, c, 0)
 	goroutines, files := runtime.NumGoroutine(), openFiles(t)

@@ -80,7 +80,7 @@ func (s *Store) remoteRead(addr string, err error) error {
 	if errors.As(err, &remote) {
 		err = DecodeError(remote)
 		if errors.Is(err, ErrNotMember) {
-			s.members.refused()
+			s.disowned()
 		}
 		if NotApplied(err) {
 			return err

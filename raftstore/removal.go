@@ -55,14 +55,24 @@ func (w *membershipWatch) note(conf raft.Configuration) {
 	}
 }
 
-// refused: the leader says that this node is not a member.
-func (w *membershipWatch) refused() {
+// refused: the leader says that this node is not a member. That is a removal if
+// it was one by what it has applied, or, as it may have applied nothing since its
+// start, if its log gives it a vote: a vote is given to members only.
+func (w *membershipWatch) refused(log raft.Configuration) {
 	w.mu.Lock()
 	was := w.member
 	w.mu.Unlock()
+	for _, srv := range log.Servers {
+		was = was || (string(srv.ID) == w.id.nodeID && srv.Suffrage == raft.Voter)
+	}
 	if was {
 		w.mark(true)
 	}
+}
+
+// disowned is told that the leader takes this node for a stranger.
+func (s *Store) disowned() {
+	s.members.refused(s.raft.GetConfiguration().Configuration())
 }
 
 func (w *membershipWatch) mark(removed bool) {
@@ -116,7 +126,7 @@ func (s *Store) askMembership(timeout time.Duration) {
 			_, err := s.client.Call(ctx, srv.Address, methodMember, nil)
 			var remote *peer.Error
 			if errors.As(err, &remote) && errors.Is(DecodeError(remote), ErrNotMember) {
-				s.members.refused()
+				s.disowned()
 			}
 		}()
 	}

@@ -41,6 +41,9 @@ var wireCodes = []struct {
 // EncodeError gives an error of this package its code for the wire; any other
 // error is returned as it is.
 func EncodeError(err error) error {
+	if err == nil {
+		return nil
+	}
 	for _, w := range wireCodes {
 		if errors.Is(err, w.err) {
 			return &peer.Error{Code: w.code, Text: err.Error()}
@@ -84,7 +87,7 @@ func (s *Store) registerMethods() {
 // handleApply proposes for another node. It never forwards: the caller looks
 // for the leader again.
 func (s *Store) handleApply(ctx context.Context, from string, body []byte) ([]byte, error) {
-	if err := s.serves(from); err != nil {
+	if err := s.serves(ctx, from); err != nil {
 		return nil, EncodeError(err)
 	}
 	// What cannot be decoded would end every replica that applies it.
@@ -101,7 +104,7 @@ func (s *Store) handleApply(ctx context.Context, from string, body []byte) ([]by
 }
 
 func (s *Store) handleReadIndex(ctx context.Context, from string, _ []byte) ([]byte, error) {
-	if err := s.serves(from); err != nil {
+	if err := s.serves(ctx, from); err != nil {
 		return nil, EncodeError(err)
 	}
 	ctx, cancel := s.withDeadline(ctx)
@@ -114,17 +117,13 @@ func (s *Store) handleReadIndex(ctx context.Context, from string, _ []byte) ([]b
 }
 
 func (s *Store) handleMember(ctx context.Context, from string, _ []byte) ([]byte, error) {
-	if err := s.serves(from); err != nil {
-		return nil, EncodeError(err)
-	}
-	if err := s.proveLeadership(ctx, s.leader.ready()); err != nil {
-		return nil, EncodeError(err)
-	}
-	return nil, nil
+	return nil, EncodeError(s.serves(ctx, from))
 }
 
-// serves says whether this node answers another one as its leader.
-func (s *Store) serves(from string) error {
+// serves says whether this node answers another one as its leader. It calls
+// nobody a stranger without having proved that it leads: a deposed leader may not
+// know who has joined since.
+func (s *Store) serves(ctx context.Context, from string) error {
 	select {
 	case <-s.up:
 	default: // the port is open before raft runs
@@ -136,10 +135,25 @@ func (s *Store) serves(from string) error {
 	if s.raft.State() != raft.Leader {
 		return ErrNotLeader
 	}
+	if s.isMember(from) {
+		return nil
+	}
+	ctx, cancel := s.withDeadline(ctx)
+	defer cancel()
+	if _, err := s.reads.wait(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotReady, err)
+	}
+	if s.raft.State() == raft.Leader && !s.isMember(from) {
+		return fmt.Errorf("%w: %s", ErrNotMember, from)
+	}
+	return ErrNotReady
+}
+
+func (s *Store) isMember(id string) bool {
 	for _, srv := range s.raft.GetConfiguration().Configuration().Servers {
-		if string(srv.ID) == from {
-			return nil
+		if string(srv.ID) == id {
+			return true
 		}
 	}
-	return fmt.Errorf("%w: %s", ErrNotMember, from)
+	return false
 }

@@ -40,6 +40,7 @@ func (s *Store) checkStall() {
 	s.log.Error("appending to the log hangs: is the disk in trouble?", "since", time.Unix(0, began), "leader", leads)
 	if s.trans != nil && leads && len(s.voters()) > 1 {
 		s.trans.muted.Store(true)
+		s.streams.dropDialled() // a pipeline that is open already does not ask
 	}
 }
 
