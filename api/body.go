@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/neogan74/konsul/api/internal/jsonwire"
@@ -74,19 +75,26 @@ func unsupported(format string, args ...any) *failure {
 	return &failure{status: http.StatusUnsupportedMediaType, code: "unsupported_media_type", text: fmt.Sprintf(format, args...)}
 }
 
-// isJSON says whether the body calls itself JSON.
-func isJSON(contentType string) bool {
-	if contentType == "application/json" {
+const (
+	mediaJSON = "application/json"
+	// mediaForm is what curl -d says if it is not told better.
+	mediaForm = "application/x-www-form-urlencoded"
+)
+
+// isJSON says whether the body calls itself JSON, or one of others.
+func isJSON(contentType string, others ...string) bool {
+	if contentType == mediaJSON {
 		return true
 	}
 	mediaType, _, err := mime.ParseMediaType(contentType)
-	return err == nil && mediaType == "application/json"
+	return err == nil && (mediaType == mediaJSON || slices.Contains(others, mediaType))
 }
 
-// readJSON reads a body that must be JSON; without a content type it is taken as such.
+// readJSON reads a body that must be JSON; without a content type, or with the one
+// that curl sends unasked, it is taken as such.
 func (c *call) readJSON(what string, limit int) (*jsonwire.Reader, error) {
 	ct := c.r.Header.Get("Content-Type")
-	if ct != "" && !isJSON(ct) {
+	if ct != "" && !isJSON(ct, mediaForm) {
 		return nil, unsupported("content type %q is not supported: send application/json", ct)
 	}
 	if err := c.readBody(what, limit); err != nil {

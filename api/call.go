@@ -46,11 +46,18 @@ func (c *call) serve() error {
 	if !c.admit() {
 		return errTooManyRequests
 	}
+	if err := crossOrigin.Check(c.r); err != nil {
+		return errCrossOrigin
+	}
 	if err := c.query.parse(c.r.URL.RawQuery); err != nil {
 		return err
 	}
 	return c.route.serve(c)
 }
+
+// crossOrigin refuses writes that a browser sends for a page from elsewhere: a
+// node on a developer's machine has no other guard against them.
+var crossOrigin http.CrossOriginProtection
 
 // admit counts the request and refuses it if too many are being worked on.
 func (c *call) admit() bool {

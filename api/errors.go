@@ -60,6 +60,7 @@ const retrySoon = 1 // second
 // The errors this package makes itself.
 var (
 	errNoRoute         = &failure{status: http.StatusNotFound, code: "not_found", text: "no such endpoint"}
+	errCrossOrigin     = &failure{status: http.StatusForbidden, code: "forbidden", text: "a page of another origin may not write here"}
 	errTooManyRequests = &failure{status: http.StatusTooManyRequests, code: "overloaded", text: "too many requests at the same time", retryAfter: retrySoon}
 	errTooManyWaiting  = &failure{status: http.StatusTooManyRequests, code: "overloaded", text: "too many watches and waiting reads", retryAfter: retrySoon}
 	errDraining        = &failure{status: http.StatusServiceUnavailable, code: "shutting_down", text: "this node is shutting down", retryAfter: retrySoon}

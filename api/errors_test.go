@@ -115,16 +115,30 @@ func TestRoutes(t *testing.T) {
 	s.Get("/txn").Want(405)
 }
 
+// A page that a browser shows must not write to a node that the browser can reach.
+func TestCrossOriginWritesAreRefused(t *testing.T) {
+	s, _ := apitest.StartLocal(t)
+	for _, method := range []string{http.MethodPut, http.MethodPost, http.MethodDelete} {
+		s.Do(method, "/kv/a", "x", "Sec-Fetch-Site", "cross-site").Want(403, "forbidden")
+		s.Do(method, "/kv/a", "x", "Origin", "https://elsewhere.example").Want(403, "forbidden")
+	}
+	s.Get("/kv/a").Want(404)
+	s.Put("/kv/a", "x", "Sec-Fetch-Site", "same-origin").Want(200)
+	s.Get("/kv/a", "Origin", "https://elsewhere.example").Want(200)
+}
+
 func TestContentTypes(t *testing.T) {
 	s, _ := apitest.StartLocal(t)
 	for target, body := range map[string]string{
 		"/txn": `{"then":[{"op":"get","key":"a"}]}`, "/batch/set": `{"items":{"a":"x"}}`, "/batch/get": `{"keys":["a"]}`, "/batch/delete": `{"keys":["a"]}`,
 		"/cluster/transfer": `{}`, "/cluster/join": `{}`,
 	} {
-		for _, ct := range []string{"text/plain", "application/x-www-form-urlencoded", "application/json2", ";"} {
+		for _, ct := range []string{"text/plain", "application/json2", ";"} {
 			s.Do(http.MethodPost, target, body, "Content-Type", ct).Want(415, "unsupported_media_type")
 		}
-		s.Do(http.MethodPost, target, body, "Content-Type", "Application/JSON; charset=utf-8").Want(200)
+		for _, ct := range []string{"Application/JSON; charset=utf-8", "application/x-www-form-urlencoded"} {
+			s.Do(http.MethodPost, target, body, "Content-Type", ct).Want(200)
+		}
 	}
 	s.Put("/kv/a", "x", "Content-Encoding", "gzip").Want(415, "unsupported_media_type")
 	s.Do(http.MethodPut, "/kv/form", "a=b", "Content-Type", "application/x-www-form-urlencoded").Want(200)
