@@ -17,7 +17,7 @@ import (
 // benchValue is what a put of 256 bytes stores.
 func benchRecord(b *testing.B, index uint64) []byte {
 	b.Helper()
-	v, err := EncodeRecord(&record.KV{Value: make([]byte, 256), CreateIndex: index, ModifyIndex: index})
+	v, err := EncodeRecord(&record.KV{Value: randomBytes(index, 256), CreateIndex: index, ModifyIndex: index})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -176,6 +176,24 @@ func BenchmarkDigest(b *testing.B) {
 	b.ResetTimer()
 	for range b.N {
 		if _, _, err := db.Digest(context.Background(), db.Published()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkVerifyTables(b *testing.B) {
+	db := benchDB(b, 200_000)
+	if err := db.gen.Load().bdb.Flatten(2); err != nil {
+		b.Fatal(err)
+	}
+	u, err := db.Usage()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(u.SST)
+	b.ResetTimer()
+	for range b.N {
+		if err := verifyTables(db.gen.Load().dir, true); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -52,10 +52,10 @@ type BadgerOptions struct {
 
 // DefaultBadgerOptions are chosen for a small to middling store on a small
 // machine: two cores and 20,000 writes of 256 bytes a second, with which the engine
-// takes about 400 MiB (300 MiB live less what the collector lets lie; at full speed,
-// 70,000 a second, Badger's pool of builders can double that). A 16 MiB memtable
-// lasts about 3 s at that rate, and three waiting ones ride out a compaction: the
-// worst commit took 16 ms.
+// has about 400 MiB from the system (at full speed, 70,000 a second, twice that:
+// Badger keeps a pool of what its table builders grew to). A 16 MiB memtable lasts
+// about 3 s at that rate, and three waiting ones ride out a compaction: the worst
+// commit took 16 ms. Memtables of 8 MiB take no less.
 func DefaultBadgerOptions() BadgerOptions {
 	return BadgerOptions{
 		MemTableSize:       16 << 20,
