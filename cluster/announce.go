@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/neogan74/konsul/internal/persistence/record"
 )
 
 // watchOwn keeps this node's own record true, and finds the cluster again after
@@ -37,6 +39,9 @@ func (m *Manager) announce(ctx context.Context) {
 	if err != nil {
 		m.said.say(hclog.Warn, "announce", "cannot read own member record", "error", err)
 		return
+	}
+	if len(records) > 0 { // none: nothing is known yet after a start
+		m.remember(records)
 	}
 	rec := records[m.cfg.NodeID]
 	if rec != nil && rec.RaftAddress == m.cfg.RaftAddr && rec.ApiAddress == m.cfg.APIAddr {
@@ -73,20 +78,37 @@ func (m *Manager) callHome(ctx context.Context) {
 	}
 }
 
-// homes are the API addresses where others may be: those given, and those of
-// the members.
+// homes are the API addresses where others may be: those given, those of the
+// members this node last knew, and those of the first members.
 func (m *Manager) homes() []string {
-	out := slices.Clone(m.cfg.Join)
-	records, err := m.members()
-	if err != nil {
-		return out
+	kept := m.votes.current()
+	more := slices.Clone(kept.Others)
+	if kept.Decided {
+		for _, v := range kept.Value.Members {
+			more = append(more, v.APIAddress)
+		}
 	}
-	for id, r := range records {
-		if id != m.cfg.NodeID && r.ApiAddress != "" && !slices.Contains(out, r.ApiAddress) {
-			out = append(out, r.ApiAddress)
+	out := slices.Clone(m.cfg.Join)
+	for _, a := range more {
+		if a != "" && a != m.cfg.APIAddr && !slices.Contains(out, a) {
+			out = append(out, a)
 		}
 	}
 	return out
+}
+
+// remember keeps the others' API addresses for a start at another address.
+func (m *Manager) remember(records map[string]*record.Member) {
+	var others []string
+	for id, r := range records {
+		if id != m.cfg.NodeID && r.ApiAddress != "" {
+			others = append(others, r.ApiAddress)
+		}
+	}
+	slices.Sort(others)
+	if err := m.votes.remember(others); err != nil {
+		m.said.say(hclog.Warn, "remember", "cannot keep the addresses of the other members", "error", err)
+	}
 }
 
 // heed takes the answer to an announcement.

@@ -51,7 +51,7 @@ func defaultTiming() timing {
 		probe: 2 * time.Second, joinCall: 12 * time.Second, ask: time.Second,
 		retryMin: 100 * time.Millisecond, retryMax: 2 * time.Second,
 		turn: 2 * time.Second, duty: 100 * time.Millisecond,
-		announce: time.Second, lost: 3 * time.Second, forward: 10 * time.Second,
+		announce: 250 * time.Millisecond, lost: 3 * time.Second, forward: 10 * time.Second,
 		repeat: time.Minute, healthyness: 3 * time.Second,
 	}
 }

@@ -15,7 +15,8 @@ const (
 )
 
 // stateFile is cluster-state.json in the data directory: what this node said
-// while a cluster was being agreed on, which it must not forget.
+// while a cluster was being agreed on, which it must not forget, and where to
+// find the others.
 type stateFile struct {
 	Format int `json:"format"`
 	// Promised, Accepted, Value, Decided: see votes.
@@ -23,6 +24,10 @@ type stateFile struct {
 	Accepted Ballot          `json:"accepted"`
 	Value    *BootstrapValue `json:"value,omitempty"`
 	Decided  bool            `json:"decided"`
+	// Others are API addresses of the other members, as last known: where to ask
+	// after this node's own address changed and no leader reaches it. Its member
+	// records are no help then, it may show none before a leader says what is committed.
+	Others []string `json:"others,omitempty"`
 }
 
 // loadState reads the file in dir; dir "" keeps nothing.

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -112,6 +113,18 @@ func (v *votes) current() stateFile {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.state
+}
+
+// remember keeps where the other members are.
+func (v *votes) remember(others []string) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if slices.Equal(v.state.Others, others) {
+		return nil
+	}
+	next := v.state
+	next.Others = others
+	return v.commit(next)
 }
 
 func (v *votes) commit(next stateFile) error {
