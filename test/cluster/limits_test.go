@@ -34,7 +34,7 @@ func wantStatus(t *testing.T, status int) func(*harness.Answer, error) *harness.
 // What is over a limit is refused with the documented status and code, through
 // leader and follower, and changes nothing; what is just at it is accepted.
 func TestLimits(t *testing.T) {
-	c := three(t)
+	c := settled(t)
 	leader := c.Leader()
 	mustPut(t, leader, "limit/key", "before")
 	for _, n := range []*harness.Node{leader, c.Other(leader)} {

@@ -31,6 +31,25 @@ func three(t *testing.T, env ...string) *harness.Cluster {
 	return harness.Start(t, harness.Options{Nodes: 3, Env: settings(env...)})
 }
 
+// settled starts three nodes and waits until they write nothing of their own any
+// more: each announces its addresses soon after it has joined.
+func settled(t *testing.T) *harness.Cluster {
+	t.Helper()
+	c := three(t)
+	last, since := uint64(0), time.Now()
+	harness.Eventually(t, 30*time.Second, "the index to stand still", func() error {
+		s, err := c.Nodes[0].Status(soon(t))
+		if err == nil && (s.AppliedIndex != last || time.Since(since) < 2*time.Second) {
+			err = fmt.Errorf("applied %d, before %d", s.AppliedIndex, last)
+		}
+		if s.AppliedIndex != last {
+			last, since = s.AppliedIndex, time.Now()
+		}
+		return err
+	})
+	return c
+}
+
 // settings makes a map of names and values given alternately.
 func settings(env ...string) map[string]string {
 	m := map[string]string{}

@@ -130,9 +130,9 @@ func writeGroups(t *testing.T, c *harness.Cluster) (stop func()) {
 // A blocking read ends when what it covers changes, not when something else does.
 func TestBlockingReads(t *testing.T) {
 	c := three(t)
-	index := mustPut(t, c.Nodes[0], "b/key", "1")
+	last := mustPut(t, c.Nodes[0], "b/key", "1")
 	for _, n := range c.Nodes {
-		got := make(chan error, 1)
+		got, index := make(chan error, 1), last
 		go func() {
 			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 			defer cancel()
@@ -148,13 +148,13 @@ func TestBlockingReads(t *testing.T) {
 			t.Fatalf("%s: ended without a change: %v", n.Name, err)
 		case <-time.After(300 * time.Millisecond):
 		}
-		index = mustPut(t, c.Other(n), "b/key", n.Name)
+		last = mustPut(t, c.Other(n), "b/key", n.Name)
 		if err := <-got; err != nil {
 			t.Fatalf("%s: %v", n.Name, err)
 		}
 	}
 	begin := time.Now()
-	if _, err := c.Nodes[1].Read(soon(t), "b/key", fmt.Sprintf("index=%d&wait=1s", index+100)); err != nil {
+	if _, err := c.Nodes[1].Read(soon(t), "b/key", fmt.Sprintf("index=%d&wait=1s", last)); err != nil {
 		t.Fatal(err)
 	}
 	if d := time.Since(begin); d < 900*time.Millisecond || d > 5*time.Second {

@@ -62,6 +62,9 @@ func (d *disk) cutPower() error {
 	return nil
 }
 
+// flush writes everything to the device that is not there yet.
+func (d *disk) flush() error { return sh("sync -f %s", d.mount) }
+
 // replug unmounts and mounts again: the page cache is gone, the journal is replayed.
 func (d *disk) replug() error {
 	if err := sh("umount %s", d.mount); err != nil {

@@ -20,7 +20,7 @@ import (
 func TestDiskFullOnOneNode(t *testing.T) {
 	for _, kind := range pick([]string{"xfs"}, []string{"xfs", "ext4"}) {
 		t.Run(kind, func(t *testing.T) {
-			small := newDisk(t, kind, 700)
+			small := newDisk(t, kind, 1500)
 			c := harness.Start(t, harness.Options{Nodes: 3, DataDir: func(i int) string {
 				if i == 0 {
 					return filepath.Join(small.mount, "data")
