@@ -7,11 +7,13 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/neogan74/konsul/fsm/command"
 )
 
 // leadership is what this node knows about who leads.
 type leadership struct {
-	// readyTerm is the term in which this node leads and has applied a barrier of
+	// readyTerm is the term in which this node leads and has applied an entry of
 	// its own; 0 = none.
 	readyTerm atomic.Uint64
 
@@ -43,7 +45,7 @@ func (l *leadership) signal() {
 const leadershipPoll = 100 * time.Millisecond
 
 // watchLeadership signals changes of the leader, and makes a new leader ready:
-// after a Barrier of its own term everything that earlier leaders committed is
+// after an entry of its own term everything that earlier leaders committed is
 // applied here, so reads may be served. Raft's LeaderCh drops transitions, so
 // state and term are looked at as well.
 func (s *Store) watchLeadership() {
@@ -96,23 +98,35 @@ func (s *Store) takeOffice() {
 		return
 	}
 	select {
-	case <-s.closing: // a barrier that raft does not answer any more would hold up the shutdown
+	case <-s.closing: // an entry that raft does not answer any more would hold up the shutdown
 		return
 	default:
 	}
 	start := time.Now()
-	barrier := s.raft.Barrier(s.cfg.Election)
-	if err := barrier.Error(); err != nil {
-		s.log.Debug("barrier of a new leader failed", "term", term, "error", err)
+	if err := s.firstEntry(); err != nil {
+		s.log.Debug("first entry of a new leader failed", "term", term, "error", err)
 		return
 	}
-	// A node leads at most once in a term: if it still does, the barrier was of this term.
+	// A node leads at most once in a term: if it still does, the entry was of this term.
 	if s.raft.State() != raft.Leader || s.raft.CurrentTerm() != term {
 		return
 	}
 	s.leader.readyTerm.Store(term)
 	s.leader.signal()
 	s.log.Info("this node leads", "term", term, "took", time.Since(start))
+}
+
+// firstEntry returns when everything before it and an entry of this term are
+// applied here. It is a command that changes nothing, not raft's Barrier: state
+// machines are not shown barriers, so a snapshot behind one would have an index
+// that the engine has not published, and nodes would differ in the newest they have
+// (a snapshot was refused, and a digest waited, until the next write).
+func (s *Store) firstEntry() error {
+	entry, err := command.Encode(&command.Header{}, command.Type_TYPE_TXN, &command.Txn{})
+	if err != nil {
+		return err
+	}
+	return s.raft.Apply(entry, s.cfg.Election).Error()
 }
 
 // giveUpLeadership hands over to another voter, if there is one and this node
