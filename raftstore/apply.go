@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -129,9 +130,6 @@ type proposal struct {
 
 // propose hands a command to raft, on the leader, and waits for its result.
 func (s *Store) propose(ctx context.Context, data []byte) (*command.Result, error) {
-	if err := s.usable(); err != nil {
-		return nil, err
-	}
 	if s.disk.full() {
 		return nil, ErrDiskFull
 	}
@@ -142,7 +140,17 @@ func (s *Store) propose(ctx context.Context, data []byte) (*command.Result, erro
 	if !s.waiter.admit(p.size) {
 		return nil, ErrOverloaded
 	}
+	// After being admitted: Shutdown closes the door first and then waits until
+	// nobody is inside, because raft forgets what is queued when it stops.
+	if err := s.usable(); err != nil {
+		s.waiter.release(p.size)
+		return nil, err
+	}
 	p.future = s.raft.ApplyLog(raft.Log{Data: data}, enqueueTime(ctx))
+	if refused(p.future) {
+		s.waiter.release(p.size)
+		return settle(p.future)
+	}
 	s.waiter.queue <- p // has room for all that were admitted
 	select {
 	case <-p.done:
@@ -151,6 +159,11 @@ func (s *Store) propose(ctx context.Context, data []byte) (*command.Result, erro
 		return nil, fmt.Errorf("%w: %w", ErrOutcomeUnknown, ctx.Err())
 	}
 }
+
+// refused reports whether raft did not take a proposal at all: then its future is
+// a plain value with the error. Such a proposal must not stand in the queue behind
+// those whose outcome is open.
+func refused(f raft.ApplyFuture) bool { return reflect.TypeOf(f).Kind() == reflect.Struct }
 
 // enqueueTime bounds the wait for raft to take a proposal at all.
 func enqueueTime(ctx context.Context) time.Duration {

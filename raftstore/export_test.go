@@ -1,6 +1,10 @@
 package raftstore
 
-import "github.com/hashicorp/raft"
+import (
+	"github.com/hashicorp/raft"
+
+	"github.com/neogan74/konsul/fsm/command"
+)
 
 // TrustVerifyLeader leaves the causal part of the read proof out.
 func (c *Config) TrustVerifyLeader() { c.trustVerifyLeader = true }
@@ -52,4 +56,13 @@ func (s *Store) FirstLogIndex() uint64 {
 		panic(err)
 	}
 	return first
+}
+
+// RefusedAtOnce proposes nothing in particular and tells whether raft refused.
+func (s *Store) RefusedAtOnce() bool {
+	data, err := command.Encode(nil, command.Type_TYPE_TXN, &command.Txn{})
+	if err != nil {
+		panic(err)
+	}
+	return refused(s.raft.Apply(data, 0))
 }

@@ -41,7 +41,7 @@ func (s *Store) shutdown(ctx context.Context) error {
 	errs := []error{s.disconnect()}
 	errs = append(errs, s.stopRaft())
 	close(s.stop)
-	s.wg.Wait()
+	errs = append(errs, s.stopOwn())
 	errs = append(errs, s.fsm.Close(), s.db.Close(), s.logs.Close())
 	s.metrics.unregister()
 	err := errors.Join(errs...)
@@ -104,5 +104,20 @@ func (s *Store) stopRaft() error {
 		return err
 	case <-time.After(raftStopTimeout):
 		return fmt.Errorf("stopping raft: not done after %s", raftStopTimeout)
+	}
+}
+
+// stopOwn waits for this package's goroutines.
+func (s *Store) stopOwn() error {
+	done := make(chan struct{})
+	go func() {
+		s.wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-time.After(raftStopTimeout):
+		return fmt.Errorf("stopping the node: a request under way does not end")
 	}
 }

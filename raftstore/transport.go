@@ -6,6 +6,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -37,8 +38,8 @@ type transport struct {
 	muted atomic.Bool
 	// plain says whether a heartbeat of term may bypass the main goroutine.
 	plain atomic.Pointer[func(term uint64) bool]
-	// heard is told the leader's commit index of each message that was accepted.
-	heard atomic.Pointer[func(commit uint64)]
+	// heard is told the leader's commit index of each message that was accepted, and when it came.
+	heard atomic.Pointer[func(commit uint64, at time.Time)]
 	// hold is for a test: called with an answer in hand, before anybody sees it.
 	hold atomic.Pointer[func(raft.ServerID, *raft.AppendEntriesRequest)]
 	rpcs chan raft.RPC
@@ -100,6 +101,7 @@ func (t *transport) listen(rpc raft.RPC) raft.RPC {
 	if !ok || heard == nil || req.LeaderCommitIndex == 0 {
 		return rpc
 	}
+	at := time.Now()
 	out, back := rpc.RespChan, make(chan raft.RPCResponse, 1)
 	rpc.RespChan = back
 	t.wg.Add(1)
@@ -108,7 +110,7 @@ func (t *transport) listen(rpc raft.RPC) raft.RPC {
 		select {
 		case resp := <-back:
 			if r, ok := resp.Response.(*raft.AppendEntriesResponse); ok && resp.Error == nil && r.Success {
-				(*heard)(req.LeaderCommitIndex)
+				(*heard)(req.LeaderCommitIndex, at)
 			}
 			out <- resp
 		case <-t.stop:

@@ -151,8 +151,8 @@ const (
 )
 
 // heard is told the leader's commit index with each message accepted from it.
-func (s *Store) heard(commit uint64) {
-	f, now := s.fresh, time.Now()
+func (s *Store) heard(commit uint64, now time.Time) {
+	f := s.fresh
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if n := len(f.marks); n > 0 && (now.Sub(f.marks[n-1].at) < markEvery || n == maxMarks) {

@@ -1,0 +1,212 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/neogan74/konsul/internal/peer"
+)
+
+func logs(from, to uint64, size int) []*raft.Log {
+	var out []*raft.Log
+	for i := from; i <= to; i++ {
+		out = append(out, &raft.Log{Index: i, Term: i, Data: make([]byte, size)})
+	}
+	return out
+}
+
+func held(c *logCache) string {
+	var low, high uint64
+	for i := uint64(1); i < 40_000; i++ {
+		var l raft.Log
+		if !c.get(i, &l) {
+			continue
+		}
+		if l.Index != i {
+			return fmt.Sprintf("index %d gives %d", i, l.Index)
+		}
+		if low == 0 {
+			low = i
+		}
+		high = i
+	}
+	return fmt.Sprintf("%d-%d", low, high)
+}
+
+func TestLogCache(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		do   func(c *logCache)
+		want string
+	}{
+		{"empty", func(*logCache) {}, "0-0"},
+		{"some", func(c *logCache) { c.add(logs(5, 9, 1)) }, "5-9"},
+		{"in two steps", func(c *logCache) { c.add(logs(5, 9, 1)); c.add(logs(10, 12, 1)) }, "5-12"},
+		{"after a gap", func(c *logCache) { c.add(logs(5, 9, 1)); c.add(logs(20, 21, 1)) }, "20-21"},
+		{"a suffix is cut off and replaced", func(c *logCache) {
+			c.add(logs(5, 9, 1))
+			c.truncate(8, 9)
+			c.add(logs(8, 8, 1))
+		}, "5-8"},
+		{"a prefix goes", func(c *logCache) { c.add(logs(5, 9, 1)); c.truncate(1, 7) }, "8-9"},
+		{"all goes", func(c *logCache) { c.add(logs(5, 9, 1)); c.truncate(1, 100) }, "0-0"},
+		{"all goes and it goes on", func(c *logCache) {
+			c.add(logs(5, 9, 1))
+			c.truncate(5, 9)
+			c.add(logs(10, 10, 1))
+		}, "10-10"},
+		{"more than it holds", func(c *logCache) { c.add(logs(1, cacheEntries+10, 1)) }, fmt.Sprintf("11-%d", cacheEntries+10)},
+		{"more bytes than it may", func(c *logCache) { c.add(logs(1, 100, 1<<20)) }, "70-100"},
+	} {
+		c := newLogCache()
+		test.do(c)
+		if got := held(c); got != test.want {
+			t.Errorf("%s: %s, want %s", test.name, got, test.want)
+		}
+		c.truncate(0, 1<<60)
+		if c.bytes != 0 {
+			t.Errorf("%s: %d bytes left in the books", test.name, c.bytes)
+		}
+	}
+}
+
+func TestVoteIsOneRecord(t *testing.T) {
+	inner := raft.NewInmemStore()
+	open := func() *stableStore {
+		s, err := newStableStore(func() raft.StableStore { return inner })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	vote := func(s *stableStore) string {
+		term, err := s.GetUint64(keyLastVoteTerm)
+		must(err)
+		cand, err := s.Get(keyLastVoteCand)
+		must(err)
+		return fmt.Sprintf("%d %s", term, cand)
+	}
+	s := open()
+	if got := vote(s); got != "0 " {
+		t.Errorf("a new store: %q", got)
+	}
+	must(s.SetUint64(keyLastVoteTerm, 3))
+	must(s.Set(keyLastVoteCand, []byte("a")))
+	must(s.SetUint64(keyLastVoteTerm, 4))
+	s = open() // it crashed before the candidate came
+	if got := vote(s); got != "3 a" {
+		t.Errorf("after half a vote: %q", got)
+	}
+	must(s.SetUint64(keyLastVoteTerm, 4))
+	must(s.Set(keyLastVoteCand, []byte("b")))
+	if got := vote(open()); got != "4 b" {
+		t.Errorf("after a vote: %q", got)
+	}
+	if err := open().Set(keyLastVoteCand, []byte("c")); err == nil {
+		t.Error("a candidate without a term was taken")
+	}
+}
+
+func TestTermNeverGoesBack(t *testing.T) {
+	s, err := newStableStore(func() raft.StableStore { return raft.NewInmemStore() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		term uint64
+		ok   bool
+	}{{1, true}, {5, true}, {5, true}, {4, false}, {6, true}} {
+		if err := s.SetUint64(keyCurrentTerm, step.term); (err == nil) != step.ok {
+			t.Errorf("term %d: %v", step.term, err)
+		}
+	}
+}
+
+func TestAcks(t *testing.T) {
+	a := newAcks()
+	voters := []raft.ServerID{"me", "b", "c"}
+	confirmed := func(term, seq uint64) bool {
+		ok, _ := a.confirmed("me", voters, term, seq)
+		return ok
+	}
+	before := a.sending()
+	seq := a.begin()
+	a.received("b", 7, before)
+	if confirmed(7, seq) {
+		t.Error("an acknowledgement of a message sent before the round confirmed it")
+	}
+	a.received("b", 6, a.sending())
+	if confirmed(7, seq) || confirmed(6, seq) {
+		t.Error("an acknowledgement of an old term counted")
+	}
+	_, next := a.confirmed("me", voters, 7, seq)
+	a.received("c", 7, a.sending())
+	if !confirmed(7, seq) {
+		t.Error("a majority did not confirm")
+	}
+	select {
+	case <-next:
+	default:
+		t.Error("who waited was not told")
+	}
+	a.received("c", 7, before) // a late answer takes nothing back
+	if !confirmed(7, seq) {
+		t.Error("a late answer undid a confirmation")
+	}
+	if confirmed(8, seq) {
+		t.Error("an acknowledgement counted for a later term")
+	}
+	if ok, _ := a.confirmed("me", []raft.ServerID{"me"}, 9, a.begin()); !ok {
+		t.Error("the only voter needs nobody")
+	}
+	if ok, _ := a.confirmed("me", []raft.ServerID{"b"}, 9, 1); ok {
+		t.Error("a node without a vote confirmed itself")
+	}
+}
+
+func TestOutcomes(t *testing.T) {
+	for _, test := range []struct {
+		raft error
+		want error
+	}{
+		{raft.ErrNotLeader, ErrNotLeader},
+		{raft.ErrLeadershipTransferInProgress, ErrNotLeader},
+		{raft.ErrEnqueueTimeout, ErrOverloaded},
+		{raft.ErrAbortedByRestore, ErrOverloaded},
+		{ErrDiskFull, ErrDiskFull},
+		{raft.ErrLeadershipLost, ErrOutcomeUnknown},
+		{raft.ErrRaftShutdown, ErrOutcomeUnknown},
+		{errors.New("EIO"), ErrOutcomeUnknown},
+	} {
+		got := outcome(test.raft)
+		if !errors.Is(got, test.want) {
+			t.Errorf("%v became %v", test.raft, got)
+		}
+		if NotApplied(got) == errors.Is(got, ErrOutcomeUnknown) {
+			t.Errorf("%v: applied or not?", got)
+		}
+		var wire *peer.Error
+		if !errors.As(EncodeError(got), &wire) || !errors.Is(DecodeError(wire), test.want) {
+			t.Errorf("%v lost its meaning on the wire", got)
+		}
+	}
+}
+
+func TestKth(t *testing.T) {
+	ages := []time.Duration{5, 1, 4, 2}
+	for k, want := range map[int]time.Duration{1: 1, 2: 2, 4: 5} {
+		if got := kth(append([]time.Duration(nil), ages...), k); got != want {
+			t.Errorf("kth %d = %d", k, got)
+		}
+	}
+}
