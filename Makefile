@@ -65,7 +65,7 @@ cluster: build ## three local nodes on 8501-8503 without Docker; Ctrl-C stops al
 	@exec deploy/cluster.sh
 
 up: ## the same three nodes in containers
-	deploy/compose.sh up --build -d
+	VERSION=$(VERSION) deploy/compose.sh up --build -d
 
 down: ## stop and remove the containers; the data stays in its volumes
 	deploy/compose.sh down

@@ -16,11 +16,12 @@ func newMetrics() (*prometheus.Registry, error) {
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	// hashicorp/raft reports to a global sink of go-metrics (the build tag hashicorpmetrics makes it
 	// this module's). Expiration 0: a series that is idle stays, instead of vanishing after a minute.
-	sink, err := gometricsprom.NewPrometheusSinkFrom(gometricsprom.PrometheusOpts{Registerer: reg, Name: "konsul_raft_library"})
+	// Its names begin with hashicorp_raft_, so that they never meet ours.
+	sink, err := gometricsprom.NewPrometheusSinkFrom(gometricsprom.PrometheusOpts{Registerer: reg, Name: "hashicorp_raft"})
 	if err != nil {
 		return nil, fmt.Errorf("registering Raft's metrics: %w", err)
 	}
-	opts := gometrics.DefaultConfig("konsul")
+	opts := gometrics.DefaultConfig("hashicorp")
 	opts.EnableHostname, opts.EnableRuntimeMetrics = false, false
 	if _, err := gometrics.NewGlobal(opts, sink); err != nil {
 		return nil, fmt.Errorf("starting Raft's metrics: %w", err)
