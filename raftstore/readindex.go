@@ -54,6 +54,9 @@ func (s *Store) pauseForLeader(ctx context.Context, changed <-chan struct{}, att
 
 // readRound is one round: proved here if this node leads, else asked of the leader.
 func (s *Store) readRound(ctx context.Context) (uint64, error) {
+	if err := s.usable(); err != nil {
+		return 0, err
+	}
 	if s.raft.State() == raft.Leader {
 		return s.proveRead(ctx)
 	}

@@ -19,7 +19,6 @@ type rounds struct {
 	mu      sync.Mutex
 	next    *round
 	running bool
-	wg      sync.WaitGroup
 }
 
 // round is one round and those who wait for it.
@@ -44,7 +43,6 @@ func (r *rounds) wait(ctx context.Context) (uint64, error) {
 	rd.readers++
 	if !r.running {
 		r.running = true
-		r.wg.Add(1)
 		go r.run()
 	}
 	r.mu.Unlock()
@@ -58,7 +56,6 @@ func (r *rounds) wait(ctx context.Context) (uint64, error) {
 
 // run works until nobody waits.
 func (r *rounds) run() {
-	defer r.wg.Done()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	stopped := make(chan struct{})
@@ -87,5 +84,9 @@ func (r *rounds) run() {
 	}
 }
 
-// idle waits until no round is under way.
-func (r *rounds) idle() { r.wg.Wait() }
+// busy reports whether a round is under way.
+func (r *rounds) busy() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.running
+}

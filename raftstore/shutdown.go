@@ -68,23 +68,14 @@ func (s *Store) handOver(ctx context.Context) {
 func (s *Store) drain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 4*(s.cfg.LeaderLease+s.cfg.Heartbeat))
 	defer cancel()
-	idle := make(chan struct{})
-	go func() {
-		s.reads.idle()
-		close(idle)
-	}()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for s.waiter.count.Load() > 0 {
+	for s.waiter.count.Load() > 0 || s.reads.busy() {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
-	}
-	select {
-	case <-idle:
-	case <-ctx.Done():
 	}
 }
 
