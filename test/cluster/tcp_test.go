@@ -5,9 +5,7 @@ package cluster
 import (
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
 	"strings"
@@ -38,5 +36,3 @@ func procAddr(addr string) string {
 	binary.LittleEndian.PutUint32(ip[:], binary.BigEndian.Uint32(ip[:]))
 	return strings.ToUpper(hex.EncodeToString(ip[:])) + fmt.Sprintf(":%04X", a.Port())
 }
-
-func asTimeout(err error, ne *net.Error) bool { return errors.As(err, ne) && (*ne).Timeout() }
