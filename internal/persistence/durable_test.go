@@ -93,3 +93,37 @@ func TestLogsAreAllocatedAhead(t *testing.T) {
 		}
 	}
 }
+
+// TestTablesAreVerifiedWhileTheyGo: compactions remove tables under the check,
+// cutting them to nothing first.
+func TestTablesAreVerifiedWhileTheyGo(t *testing.T) {
+	db := openTest(t, Options{Dir: t.TempDir(), Badger: small, History: shortHistory})
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := verifyTables(db.gen.Load().dir, true); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for i := uint64(1); i <= 2000; i++ {
+		put(t, db, i, fmt.Sprintf("kv:%d", i%50), string(randomBytes(i, 30_000)))
+		if i%200 == 0 {
+			if err := errors.Join(db.MakeDurable(context.Background(), i), db.gen.Load().bdb.Flatten(2)); err != nil {
+				t.Error(err)
+			}
+			db.AdvanceFloor(i)
+		}
+	}
+	close(stop)
+	wg.Wait()
+}

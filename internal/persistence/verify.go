@@ -8,12 +8,12 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
 	"github.com/dgraph-io/badger/v4/table"
-	"github.com/dgraph-io/ristretto/v2/z"
 )
 
 // Badger must not be the first to meet a damaged table. It reads tables in
@@ -25,33 +25,41 @@ import (
 // code but in our goroutines, before Badger opens an engine, and by whoever needs
 // the whole state afterwards.
 
-// verifyTables reads every table in dir that the MANIFEST names. gone says that
+// verifyTables reads every table in dir that the MANIFEST names. live says that
 // the engine is open and may remove tables meanwhile. Errors are ErrCorrupt with
 // the path.
-func verifyTables(dir string, gone bool) error {
+func verifyTables(dir string, live bool) error {
 	tables, err := manifestTables(dir)
 	if err != nil {
 		return err
 	}
-	// Two at a time: it is work for the processor, and there are others.
+	// Two at a time at the start, one beside other work; each is held in memory.
+	places := make(chan struct{}, 2)
+	if live {
+		places = make(chan struct{}, 1)
+	}
 	var wg sync.WaitGroup
 	errs := make([]error, len(tables))
-	places := make(chan struct{}, 2)
 	for i, t := range tables {
 		places <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-places }()
 			err := t.verify()
-			if gone && errors.Is(err, fs.ErrNotExist) {
+			if err == nil || (live && t.removed(dir)) {
 				return
 			}
-			if err != nil {
-				errs[i] = fmt.Errorf("%w: %s: %w", ErrCorrupt, t.path, err)
-			}
+			errs[i] = fmt.Errorf("%w: %s: %w", ErrCorrupt, t.path, err)
 		})
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// removed says that the MANIFEST no longer names the table: Badger takes it out
+// there, then cuts the file to nothing, then removes it.
+func (t tableFile) removed(dir string) bool {
+	tables, err := manifestTables(dir)
+	return err == nil && !slices.Contains(tables, t)
 }
 
 type tableFile struct {
@@ -82,30 +90,28 @@ func manifestTables(dir string) (files []tableFile, err error) {
 }
 
 // verify reads the whole table: every block's checksum, and that it has as many
-// keys as it says.
+// keys as it says. The file is read, not mapped: Badger cuts a table to nothing
+// before it removes it, and a page of a map beyond the end is a SIGBUS.
 func (t tableFile) verify() (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("unreadable: %v", p)
 		}
 	}()
-	if err := checkTableEnd(t.path); err != nil {
-		return err
-	}
-	m, err := z.OpenMmapFile(t.path, os.O_RDONLY, 0)
+	data, err := os.ReadFile(t.path)
 	if err != nil {
 		return err
 	}
-	tbl, err := table.OpenTable(m, table.Options{
+	if err := checkTableEnd(data); err != nil {
+		return err
+	}
+	tbl, err := table.OpenInMemoryTable(data, 0, &table.Options{
 		Compression: t.compression, BlockSize: 4096, ChkMode: options.OnBlockRead,
 	})
 	if err != nil {
-		return errors.Join(err, m.Close(-1))
+		return err
 	}
-	defer func() { err = errors.Join(err, tbl.Close(-1)) }()
 	it := tbl.NewIterator(table.NOCACHE)
-	// The iterator gives back its own reference. The table's first one stays: giving
-	// that back would remove the file.
 	defer func() { err = errors.Join(err, it.Close()) }()
 	n := uint32(0)
 	for it.Rewind(); it.Valid(); it.Next() {
@@ -120,26 +126,13 @@ func (t tableFile) verify() (err error) {
 // checkTableEnd checks the lengths at a table's end, which Badger trusts:
 //
 //	blocks | index | index length (4, BE) | checksum | checksum length (4, BE)
-func checkTableEnd(path string) (err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	info, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	rest := info.Size()
+func checkTableEnd(data []byte) error {
+	rest := int64(len(data))
 	for _, part := range []string{"checksum", "index"} {
-		var b [4]byte
-		if rest -= int64(len(b)); rest < 0 {
+		if rest -= 4; rest < 0 {
 			return fmt.Errorf("cut off before its %s", part)
 		}
-		if _, err := f.ReadAt(b[:], rest); err != nil {
-			return err
-		}
-		n := binary.BigEndian.Uint32(b[:])
+		n := binary.BigEndian.Uint32(data[rest:])
 		if rest -= int64(n); n == 0 || n > math.MaxInt32 || rest < 0 {
 			return fmt.Errorf("%s of %d bytes", part, n)
 		}
