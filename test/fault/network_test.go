@@ -34,6 +34,7 @@ func ip(i int) string { return fmt.Sprintf("10.213.7.%d", i+1) }
 
 func (w *network) remove() {
 	for i := range w.nodes {
+		_ = sh("ip link del kv%d", i) // a namespace goes later than its name
 		_ = sh("ip netns del %s", ns(i))
 	}
 	_ = sh("ip link del kbr0")
