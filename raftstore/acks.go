@@ -79,6 +79,14 @@ func (a *acks) confirmed(self raft.ServerID, voters []raft.ServerID, term, seq u
 	return count > len(voters)/2, a.moved
 }
 
+// lastOr is when the newest acknowledged message to a peer was sent, and a
+// channel that is closed at the next acknowledgement of anybody.
+func (a *acks) lastOr(id raft.ServerID) (time.Time, <-chan struct{}) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.acked[id].sent, a.moved
+}
+
 // last is when the newest acknowledged message to a peer was sent.
 func (a *acks) last(id raft.ServerID) (time.Time, bool) {
 	a.mu.Lock()

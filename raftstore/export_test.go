@@ -17,7 +17,7 @@ func (s *Store) HoldHeartbeats(fn func(peer string)) {
 		return
 	}
 	hold := func(id raft.ServerID, req *raft.AppendEntriesRequest) {
-		if req.LeaderCommitIndex == 0 && len(req.Entries) == 0 && req.PrevLogEntry == 0 {
+		if isHeartbeat(req) {
 			fn(string(id))
 		}
 	}

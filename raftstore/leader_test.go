@@ -146,3 +146,29 @@ func TestNoMajority(t *testing.T) {
 		t.Fatalf("a stale read: %q, %v", got, err)
 	}
 }
+
+// Raft doubles its pause with each failure to reach a follower, up to 10 s.
+func TestFollowerGetsEntriesSoonAfterItIsBack(t *testing.T) {
+	c := raftstoretest.New(t, 3)
+	away := c.Followers()[0]
+	away.Stop()
+	for i := range 300 { // each a failure
+		c.Leader().MustPut("k", fmt.Sprint(i))
+	}
+	raftstoretest.Eventually(t, func() error {
+		if gone, ok := c.Leader().Store.PeerContact(away.ID); ok && gone < 2*time.Second {
+			return errors.New("not away long enough for raft to make long pauses")
+		}
+		return nil
+	})
+	away.Start()
+	start := time.Now()
+	if got := away.MustGet("k"); got != "299" {
+		t.Fatalf("got %q", got)
+	}
+	took := time.Since(start)
+	t.Logf("caught up after %s", took)
+	if took > 2*time.Second {
+		t.Errorf("it took %s to catch up", took)
+	}
+}

@@ -157,7 +157,11 @@ func (s *Store) begin() {
 		plain := func(term uint64) bool {
 			return s.raft.State() == raft.Follower && s.raft.CurrentTerm() == term
 		}
+		serving := func(term uint64, id raft.ServerID) bool {
+			return s.raft.State() == raft.Leader && s.raft.CurrentTerm() == term && s.isMember(string(id))
+		}
 		heard := s.heard
+		s.trans.serving.Store(&serving)
 		s.trans.plain.Store(&plain)
 		s.trans.heard.Store(&heard)
 	}

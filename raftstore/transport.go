@@ -40,6 +40,8 @@ type transport struct {
 	plain atomic.Pointer[func(term uint64) bool]
 	// heard is told the leader's commit index of each message that was accepted, and when it came.
 	heard atomic.Pointer[func(commit uint64, at time.Time)]
+	// serving says whether this node leads in term and id is a member.
+	serving atomic.Pointer[func(term uint64, id raft.ServerID) bool]
 	// hold is for a test: called with an answer in hand, before anybody sees it.
 	hold atomic.Pointer[func(raft.ServerID, *raft.AppendEntriesRequest)]
 	rpcs chan raft.RPC
@@ -132,10 +134,14 @@ func (t *transport) SetHeartbeatHandler(fast func(raft.RPC)) {
 	})
 }
 
-// AppendEntries implements raft.Transport; heartbeats take this way too.
+// AppendEntries implements raft.Transport; heartbeats take this way too, and are
+// what the read proof counts.
 func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	if t.muted.Load() {
 		return errMuted
+	}
+	if !isHeartbeat(args) {
+		return t.sendWhenUp(id, target, args, resp)
 	}
 	sent := t.acks.sending()
 	if err := t.NetworkTransport.AppendEntries(id, target, args, resp); err != nil {
