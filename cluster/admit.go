@@ -2,13 +2,10 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
-	"time"
 
 	"github.com/neogan74/konsul/fsm/command"
-	"github.com/neogan74/konsul/internal/peer"
 	"github.com/neogan74/konsul/internal/persistence/record"
 	"github.com/neogan74/konsul/raftstore"
 )
@@ -79,7 +76,7 @@ func (m *Manager) joinHere(ctx context.Context, req JoinRequest) (JoinResponse, 
 		return m.confirmRemoved(ctx, req.NodeID)
 	}
 	if other != nil {
-		if err := m.makeRoom(ctx, *other, servers); err != nil {
+		if err := m.makeRoom(ctx, *other, servers, self != nil); err != nil {
 			return JoinResponse{}, err
 		}
 	}
@@ -150,42 +147,4 @@ func voters(servers []raftstore.Server) int {
 		}
 	}
 	return n
-}
-
-// makeRoom removes the member that has the address a node announces, if that
-// member is gone. Silence does not show that: it may come back. What shows it is
-// another node at its address, which is what a cleared data directory leaves behind.
-func (m *Manager) makeRoom(ctx context.Context, other raftstore.Server, servers []raftstore.Server) error {
-	if other.ID == m.cfg.NodeID {
-		return fmt.Errorf("%s is the address of node %s, the leader: %w", other.Address, other.ID, ErrAddressInUse)
-	}
-	if err := m.replaced(ctx, other); err != nil {
-		return err
-	}
-	if err := m.checkQuorum(ctx, other, servers); err != nil {
-		return fmt.Errorf("node %s had the address %s and is gone, but cannot be removed: %w", other.ID, other.Address, err)
-	}
-	m.log.Warn("another node has the address of a member; removing that member", "member", other.ID, "address", other.Address)
-	return m.remove(ctx, other)
-}
-
-// replaced is nil if a node other than the member answers at its address. A
-// connection to the process that ended may still be kept, so it asks again.
-func (m *Manager) replaced(ctx context.Context, other raftstore.Server) error {
-	ctx, cancel := context.WithTimeout(ctx, m.time.ask)
-	defer cancel()
-	b := backoff{min: 20 * time.Millisecond, max: 200 * time.Millisecond}
-	for {
-		info, err := m.ask(ctx, other.Address)
-		switch {
-		case err == nil && info.ID != other.ID, errors.Is(err, peer.ErrNoCluster), errors.Is(err, peer.ErrWrongCluster):
-			return nil
-		case err == nil:
-			return fmt.Errorf("node %s answers at %s; let it leave first: %w", other.ID, other.Address, ErrAddressInUse)
-		}
-		if b.wait(ctx) != nil {
-			return fmt.Errorf("%s belongs to node %s, which does not answer; if it is gone, remove it first: %w",
-				other.Address, other.ID, ErrAddressInUse)
-		}
-	}
 }

@@ -123,14 +123,7 @@ const (
 // promoter remembers, while this node leads, how the joiners come along.
 type promoter struct {
 	target uint64         // what this node had applied one round ago
-	steady map[string]int // rounds in a row that a joiner kept up; known joiners have an entry
-}
-
-// mark writes a joiner's record once more. The newest entries of a new leader
-// are Raft's own, which no joiner's state machine ever shows as applied; after
-// this one it can come level.
-func (m *Manager) mark(ctx context.Context, r *record.Member) error {
-	return m.setMember(ctx, nil, &command.MemberSet{Id: r.Id, RaftAddress: r.RaftAddress, ApiAddress: r.ApiAddress, WantVoter: r.WantVoter})
+	steady map[string]int // rounds in a row that a joiner kept up
 }
 
 // promote gives a vote to the joiners that have caught up: one round had them
@@ -139,20 +132,14 @@ func (m *Manager) mark(ctx context.Context, r *record.Member) error {
 // is left alone.
 func (m *Manager) promote(ctx context.Context, p *promoter, servers []raftstore.Server, records map[string]*record.Member, infos map[string]nodeInfo) error {
 	target, steady := p.target, map[string]int{}
-	defer func() {
-		p.steady = steady
-		p.target = m.store.AppliedIndex()
-	}()
+	p.target = m.store.AppliedIndex()
+	defer func() { p.steady = steady }()
+	if target == 0 {
+		return nil
+	}
 	for _, s := range servers {
 		info, answered := infos[s.ID]
 		if s.Voter || !answered || info.Removed || !records[s.ID].GetWantVoter() {
-			continue
-		}
-		steady[s.ID] = 0
-		if _, known := p.steady[s.ID]; !known {
-			if err := m.mark(ctx, records[s.ID]); err != nil {
-				return err
-			}
 			continue
 		}
 		slack := uint64(0)

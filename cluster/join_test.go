@@ -203,3 +203,43 @@ func TestAJoinerThatNeedsASnapshot(t *testing.T) {
 	slices.Reverse(keys)
 	wantAll(t, n, keys[:10])
 }
+
+func TestASingleNodeMoves(t *testing.T) {
+	c := clustertest.Started(t, clustertest.Options{Nodes: 1})
+	n := c.Nodes[0]
+	n.MustPut("a", "1")
+	n.Stop()
+	n.Move()
+	n.Start()
+	clustertest.Eventually(t, 10*time.Second, "the new addresses", func() error {
+		if p := peerOf(t, n, n.ID()); p.Address != n.Raft || p.APIAddress != n.API {
+			return fmt.Errorf("%+v", p)
+		}
+		return nil
+	})
+	n.MustPut("a", "2")
+}
+
+// Machines that exchange their addresses stay members, both of them.
+func TestTwoMembersExchangeAddresses(t *testing.T) {
+	c := clustertest.Started(t, clustertest.Options{})
+	f := c.Followers()
+	a, b := f[0], f[1]
+	ids := []string{a.ID(), b.ID()}
+	for _, n := range f {
+		n.Stop()
+	}
+	a.Raft, b.Raft = b.Raft, a.Raft
+	for _, n := range f {
+		n.Start()
+	}
+	for i, n := range f {
+		clustertest.Eventually(t, 20*time.Second, "the new address", func() error {
+			if p := peerOf(t, c.Leader(), ids[i]); p.Address != n.Raft || !p.Voter || !p.Healthy {
+				return fmt.Errorf("%+v", p)
+			}
+			return nil
+		})
+	}
+	c.WaitVoters(3, c.Nodes...)
+}

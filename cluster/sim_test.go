@@ -96,7 +96,7 @@ func (w simWire) RoundTrip(r *http.Request) (*http.Response, error) {
 	w.net.mu.Lock()
 	node, cut := w.net.nodes[to], w.net.wall[w.from] != w.net.wall[to]
 	w.net.mu.Unlock()
-	if node == nil || cut || rand.Float64() < w.net.loss {
+	if node == nil || cut || w.net.lost() {
 		return nil, errLost
 	}
 	if err := pause(r.Context(), rand.N(50*time.Millisecond)); err != nil {
@@ -110,10 +110,16 @@ func (w simWire) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	rec := httptest.NewRecorder()
 	simServe(m, node.store, rec, r)
-	if rand.Float64() < w.net.loss { // carried out, but the answer is lost
+	if w.net.lost() { // carried out, but the answer is lost
 		return nil, errLost
 	}
 	return rec.Result(), nil
+}
+
+func (net *simNet) lost() bool {
+	net.mu.Lock()
+	defer net.mu.Unlock()
+	return rand.Float64() < net.loss
 }
 
 func simServe(m *Manager, s *simStore, w http.ResponseWriter, r *http.Request) {
@@ -140,6 +146,7 @@ func simServe(m *Manager, s *simStore, w http.ResponseWriter, r *http.Request) {
 
 // start runs the node; a joined one gets its state from the leader, here at once.
 func (n *simNode) start(t *testing.T) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	m := newManager(n.config, n.store, nil)
 	m.members = func() (map[string]*record.Member, error) { return nil, nil }
@@ -167,6 +174,7 @@ func (n *simNode) kill() {
 }
 
 func newSim(t *testing.T, nodes, expect int, loss float64) *simNet {
+	t.Helper()
 	net := &simNet{loss: loss, wall: map[string]int{}, nodes: map[string]*simNode{}}
 	var join []string
 	for i := range nodes {
@@ -238,6 +246,7 @@ func TestOneClusterWhateverHappens(t *testing.T) {
 // storm starts the nodes at random times on a lossy network, with crashes and
 // partitions, then lets calm return: there must be one cluster, with everybody.
 func storm(t *testing.T, nodes, expect int) {
+	t.Helper()
 	net := newSim(t, nodes, expect, 0.2)
 	defer net.stop()
 	var all []*simNode
@@ -248,7 +257,7 @@ func storm(t *testing.T, nodes, expect int) {
 		}
 	}
 	for range 40 {
-		time.Sleep(rand.N(time.Second)) // the bubble's clock
+		_ = pause(t.Context(), rand.N(time.Second)) // the bubble's clock
 		switch n := all[rand.N(len(all))]; rand.N(3) {
 		case 0:
 			n.kill()
@@ -272,7 +281,7 @@ func storm(t *testing.T, nodes, expect int) {
 		if net.settled() {
 			break
 		}
-		time.Sleep(time.Second)
+		_ = pause(t.Context(), time.Second)
 	}
 	ids := map[string]bool{}
 	for _, n := range all {
