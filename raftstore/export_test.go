@@ -1,10 +1,6 @@
 package raftstore
 
-import (
-	"github.com/hashicorp/raft"
-
-	"github.com/neogan74/konsul/fsm/command"
-)
+import "github.com/hashicorp/raft"
 
 // TrustVerifyLeader leaves the causal part of the read proof out.
 func (c *Config) TrustVerifyLeader() { c.trustVerifyLeader = true }
@@ -60,9 +56,5 @@ func (s *Store) FirstLogIndex() uint64 {
 
 // RefusedAtOnce proposes nothing in particular and tells whether raft refused.
 func (s *Store) RefusedAtOnce() bool {
-	data, err := command.Encode(nil, command.Type_TYPE_TXN, &command.Txn{})
-	if err != nil {
-		panic(err)
-	}
-	return refused(s.raft.Apply(data, 0))
+	return refused(s.raft.Apply(officeEntry, 0))
 }

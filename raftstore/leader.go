@@ -97,10 +97,12 @@ func (s *Store) takeOffice() {
 	if s.raft.State() != raft.Leader || s.leader.ready() == term {
 		return
 	}
-	select {
-	case <-s.closing: // an entry that raft does not answer any more would hold up the shutdown
+	// It counts as a proposal for Shutdown, which waits for those: raft forgets
+	// what is queued when it stops.
+	s.waiter.count.Add(1)
+	defer s.waiter.count.Add(-1)
+	if s.usable() != nil {
 		return
-	default:
 	}
 	start := time.Now()
 	if err := s.firstEntry(); err != nil {
@@ -122,12 +124,17 @@ func (s *Store) takeOffice() {
 // that the engine has not published, and nodes would differ in the newest they have
 // (a snapshot was refused, and a digest waited, until the next write).
 func (s *Store) firstEntry() error {
-	entry, err := command.Encode(&command.Header{}, command.Type_TYPE_TXN, &command.Txn{})
-	if err != nil {
-		return err
-	}
-	return s.raft.Apply(entry, s.cfg.Election).Error()
+	return s.raft.Apply(officeEntry, s.cfg.Election).Error()
 }
+
+// officeEntry is a transaction without operations.
+var officeEntry = func() []byte {
+	b, err := command.Encode(nil, command.Type_TYPE_TXN, &command.Txn{})
+	if err != nil {
+		panic(err) // nothing but the constants above could make this fail
+	}
+	return b
+}()
 
 // giveUpLeadership hands over to another voter, if there is one and this node
 // leads. It does not wait.

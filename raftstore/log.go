@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -24,8 +25,8 @@ type rawLog interface {
 // logStore is the log that raft sees: raft-wal behind a cache, guarded.
 //
 // Commands are refused with ErrDiskFull, before anything is written, while the
-// disk is below its floor; no-ops and membership changes still pass, they are
-// tiny and keep the cluster manageable.
+// disk is below its floor; no-ops, membership changes and a new leader's first
+// entry still pass: they are tiny and keep the cluster manageable.
 type logStore struct {
 	dir    string // "" = in memory
 	reopen func() (rawLog, error)
@@ -128,11 +129,11 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	}
 	s.cut.Store(false)
 	s.cache.add(logs)
-	bytes := 0
+	size := 0
 	for _, l := range logs {
-		bytes += len(l.Data)
+		size += len(l.Data)
 	}
-	s.observe(len(logs), bytes, time.Since(start))
+	s.observe(len(logs), size, time.Since(start))
 	return nil
 }
 
@@ -202,7 +203,7 @@ func (s *logStore) Close() error {
 
 func hasCommand(logs []*raft.Log) bool {
 	for _, l := range logs {
-		if l.Type == raft.LogCommand {
+		if l.Type == raft.LogCommand && !bytes.Equal(l.Data, officeEntry) {
 			return true
 		}
 	}

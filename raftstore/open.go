@@ -60,7 +60,6 @@ func (s *Store) open() error {
 	if err != nil {
 		return err
 	}
-	s.snaps.durable = s.db.MakeDurable
 	if s.fsm, err = fsm.New(s.db, s.log, s.metrics.reg, fsm.WithFatal(s.cfg.Fatal)); err != nil {
 		return err
 	}
@@ -219,26 +218,6 @@ func (f *raftFSM) ApplyBatch(logs []*raft.Log) []any {
 		}
 	}
 	return out
-}
-
-// Snapshot implements raft.FSM.
-func (f *raftFSM) Snapshot() (raft.FSMSnapshot, error) {
-	inner, err := f.FSM.Snapshot()
-	if err != nil {
-		return nil, err
-	}
-	return ownSnapshot{inner}, nil
-}
-
-// ownSnapshot marks the sink as this node's own state.
-type ownSnapshot struct{ raft.FSMSnapshot }
-
-// Persist implements raft.FSMSnapshot.
-func (o ownSnapshot) Persist(to raft.SnapshotSink) error {
-	if k, ok := to.(*sink); ok {
-		k.own = true
-	}
-	return o.FSMSnapshot.Persist(to)
 }
 
 // await waits for a raft future as long as ctx allows. For rare operations: it

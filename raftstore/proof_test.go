@@ -99,6 +99,7 @@ func readAfterPause(t *testing.T, trustVerifyLeader bool) (string, error) {
 		}
 		return nil
 	})
+	old.Stop() // before the others: it is slow to notice when it is alone
 	return a.value, a.err
 }
 

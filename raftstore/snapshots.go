@@ -1,7 +1,6 @@
 package raftstore
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -26,13 +25,10 @@ type snapshotStore struct {
 	raft.SnapshotStore
 	dir string // "" = in memory
 	log hclog.Logger
-	// durable is told, before a snapshot of this node's own state is finalised,
-	// the raft index it will stand for.
-	durable func(ctx context.Context, index uint64) error
 }
 
 func openSnapshots(cfg Config, log hclog.Logger) (*snapshotStore, error) {
-	s := &snapshotStore{log: log.Named("snapshots"), durable: func(context.Context, uint64) error { return nil }}
+	s := &snapshotStore{log: log.Named("snapshots")}
 	if cfg.InMemory {
 		s.SnapshotStore = raft.NewInmemSnapshotStore()
 		return s, nil
@@ -98,7 +94,7 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 	if err != nil {
 		return nil, err
 	}
-	return &sink{SnapshotSink: inner, store: s, index: index}, nil
+	return &sink{SnapshotSink: inner, store: s}, nil
 }
 
 // Open implements raft.SnapshotStore; fsm.Restore finds the index behind raft's wrappers.
@@ -124,10 +120,7 @@ func (r *indexedReader) SnapshotIndex() uint64 { return r.index }
 type sink struct {
 	raft.SnapshotSink
 	store *snapshotStore
-	index uint64
-	// own: it is this node's state, not one received from the leader.
-	own  bool
-	done bool
+	done  bool
 }
 
 // Close finalises the snapshot. Raft truncates its log after it.
@@ -136,31 +129,18 @@ func (k *sink) Close() error {
 		return nil
 	}
 	k.done = true
-	if err := k.prepare(); err != nil {
-		_ = k.SnapshotSink.Cancel()
-		k.remove()
-		return err
+	if k.store.dir != "" {
+		if err := syncDir(k.tmp()); err != nil { // raft's store syncs the files and the parent only
+			_ = k.SnapshotSink.Cancel()
+			k.remove()
+			return err
+		}
 	}
 	if err := k.SnapshotSink.Close(); err != nil {
 		k.remove()
 		return err
 	}
 	return nil
-}
-
-func (k *sink) prepare() error {
-	if k.own {
-		// The state machine made its last index durable. Raft's index may be above
-		// it by entries the state machine never sees; saying so saves a restore at
-		// the next start.
-		if err := k.store.durable(context.Background(), k.index); err != nil {
-			return fmt.Errorf("making the engine durable: %w", err)
-		}
-	}
-	if k.store.dir == "" {
-		return nil
-	}
-	return syncDir(k.tmp()) // raft's store syncs the files and the parent only
 }
 
 // Cancel implements raft.SnapshotSink.
