@@ -35,7 +35,6 @@ type conn struct {
 	decoder *hpack.Decoder
 	status  int // of the header block being decoded; -1 = none in it
 	message string
-	block   []byte // header block that is not complete
 	unacked uint32 // received bytes for which no window was given back
 }
 

@@ -31,7 +31,7 @@ func appendMessage(b []byte, prefix string, op *loadgen.Op, stale bool) []byte {
 		b = binary.AppendUvarint(b, uint64(len(op.Value)))
 		b = append(b, op.Value...)
 	case stale:
-		b = append(b, 7<<3|0, 1)
+		b = append(b, 7<<3, 1)
 	}
 	binary.BigEndian.PutUint32(b[start+1:], uint32(len(b)-start-5))
 	return b

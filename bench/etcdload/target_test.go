@@ -28,7 +28,7 @@ type fake struct {
 func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil || len(body) < 5 || int(binary.BigEndian.Uint32(body[1:])) != len(body)-5 || r.Header.Get("Content-Type") != "application/grpc" {
-		http.Error(w, fmt.Sprintf("bad request %q %v", body, err), 400)
+		http.Error(w, fmt.Sprintf("bad request %q %v", body, err), http.StatusBadRequest)
 		return
 	}
 	fields := parse(body[5:])

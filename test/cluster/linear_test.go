@@ -38,6 +38,7 @@ func TestLinearizableUnderFaults(t *testing.T) {
 }
 
 func anyFault(t *testing.T, c *harness.Cluster) {
+	t.Helper()
 	switch rand.IntN(5) {
 	case 0:
 		killLeader(t, c)
@@ -54,6 +55,7 @@ func anyFault(t *testing.T, c *harness.Cluster) {
 }
 
 func pauseLeader(t *testing.T, c *harness.Cluster) {
+	t.Helper()
 	n := c.Leader()
 	n.Pause()
 	harness.Hold(t.Context(), time.Duration(200+rand.IntN(3000))*time.Millisecond)
@@ -61,6 +63,7 @@ func pauseLeader(t *testing.T, c *harness.Cluster) {
 }
 
 func killLeader(t *testing.T, c *harness.Cluster) {
+	t.Helper()
 	n := c.Leader()
 	n.Kill9()
 	harness.Hold(t.Context(), time.Duration(rand.IntN(2000))*time.Millisecond)
@@ -69,6 +72,7 @@ func killLeader(t *testing.T, c *harness.Cluster) {
 }
 
 func transferLeader(t *testing.T, c *harness.Cluster) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	a, err := c.Other().Post(ctx, "/cluster/transfer", struct{}{})

@@ -60,7 +60,10 @@ func settings(env ...string) map[string]string {
 }
 
 // soon is a context for one request.
-func soon(t testing.TB) context.Context { return harness.Context(t, 15*time.Second) }
+func soon(t testing.TB) context.Context {
+	t.Helper()
+	return harness.Context(t, 15*time.Second)
+}
 
 // mustPut writes through node and returns the index.
 func mustPut(t testing.TB, n *harness.Node, key, value string) uint64 {

@@ -105,6 +105,7 @@ func fromAnyIndex(t *testing.T, c *harness.Cluster, all []change, end uint64) {
 
 // writeGroups writes and deletes several keys at one index, through all nodes, until stopped.
 func writeGroups(t *testing.T, c *harness.Cluster) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	nodes := c.Nodes

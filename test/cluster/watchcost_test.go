@@ -70,29 +70,43 @@ func loadFor(t *testing.T, c *harness.Cluster, prefix string, d time.Duration) (
 	return int(float64(n) / d.Seconds()), (c.Nodes[0].CPU() - used) / time.Duration(n)
 }
 
-// A consumer that never reads is cut off, while others see everything and the
-// node's memory stays where it was.
-func TestAConsumerThatNeverReadsIsCutOff(t *testing.T) {
+// Consumers that never read are cut off, while others see everything and nothing
+// is kept for them: 20 times the 80 MB they do not take would be 1.6 GB.
+func TestConsumersThatNeverReadAreCutOff(t *testing.T) {
 	c := three(t)
 	n := c.Nodes[0]
-	from := mustPut(t, n, "slow/first", "1")
-	dead := idleConn(t, n, "slow/", 4096)
-	live := follow(t, "the reader beside it", "slow/", from, n)
+	const writes, consumers = 400, 20
+	putLarge(t, n, 2*writes) // caches, memtables and the engine's buffers are as large as they get
 	before := n.Memory()
 
-	value := strings.Repeat("x", 200<<10)
-	const writes = 400 // 80 MB: more than socket buffers and the ring of recent changes hold
-	var end uint64
-	for i := range writes {
-		end = mustPut(t, n, fmt.Sprintf("slow/%d", i%10), value)
+	from := mustPut(t, n, "slow/first", "1")
+	var dead []net.Conn
+	for range consumers {
+		dead = append(dead, idleConn(t, n, "slow/", 4096))
 	}
+	live := follow(t, "the reader beside them", "slow/", from, n)
+	end := putLarge(t, n, writes)
 	if got := len(live.upTo(t, end)); got != writes {
 		t.Errorf("the live watcher saw %d of %d", got, writes)
 	}
-	if grown := n.Memory() - before; grown > 300<<20 {
+	grown := n.Memory() - before
+	t.Logf("memory before %d MiB, grown by %d MiB", before>>20, grown>>20)
+	if grown > 800<<20 {
 		t.Errorf("memory grew by %d MiB", grown>>20)
 	}
-	wantCutOff(t, dead, 120*time.Second)
+	for _, conn := range dead {
+		wantCutOff(t, conn, 120*time.Second)
+	}
+}
+
+// putLarge writes values of 200 KiB over ten keys and returns the last index.
+func putLarge(t *testing.T, n *harness.Node, writes int) (last uint64) {
+	t.Helper()
+	value := strings.Repeat("x", 200<<10)
+	for i := range writes {
+		last = mustPut(t, n, fmt.Sprintf("slow/%d", i%10), value)
+	}
+	return last
 }
 
 // wantCutOff waits until the server has given up on the connection, and checks that

@@ -43,6 +43,7 @@ type watcher struct {
 
 // follow starts a watcher of prefix at the changes after index from.
 func follow(t *testing.T, name, prefix string, from uint64, nodes ...*harness.Node) *watcher {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &watcher{name: name, nodes: nodes, query: "prefix=" + prefix, complete: from, stop: cancel, done: make(chan struct{})}
 	go func() {

@@ -13,6 +13,7 @@ import (
 // Variant is one way to build the program.
 type Variant string
 
+// The ways to build it.
 const (
 	Plain      Variant = ""           // as `make build` does (or with -race if KONSUL_TEST_RACE=1)
 	Race       Variant = "race"       // with the race detector

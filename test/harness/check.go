@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -27,21 +28,30 @@ func (c *Cluster) Check(l *Ledger) (bad []string) {
 	for _, a := range l.acked {
 		newest = max(newest, a.Index)
 	}
-	for _, n := range c.Nodes {
-		if !n.Running() {
-			continue
+	found := make([][]string, len(c.Nodes))
+	var wg sync.WaitGroup
+	for i, n := range c.Nodes {
+		if n.Running() {
+			wg.Go(func() { found[i] = l.against(n, newest) })
 		}
-		entries, err := n.ownState(l.Prefix+"/", newest)
-		if err != nil {
-			bad = append(bad, fmt.Sprintf("%s: reading its state: %v", n.Name, err))
-			continue
-		}
-		bad = append(bad, l.compare(n.Name, entries)...)
+	}
+	wg.Wait()
+	for _, f := range found {
+		bad = append(bad, f...)
 	}
 	if d, err := c.TrySameDigest(); err != nil {
 		bad = append(bad, fmt.Sprintf("digest %+v: %v", d, err))
 	}
 	return bad
+}
+
+// against compares one node's own state, when it has applied newest, with the ledger.
+func (l *Ledger) against(n *Node, newest uint64) []string {
+	entries, err := n.ownState(l.Prefix+"/", newest)
+	if err != nil {
+		return []string{fmt.Sprintf("%s: reading its state: %v", n.Name, err)}
+	}
+	return l.compare(n.Name, entries)
 }
 
 // ownState waits until the node has applied index and lists what it has itself.

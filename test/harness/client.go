@@ -150,6 +150,7 @@ func (e *APIError) Error() string {
 // Outcome is what an error says about a write.
 type Outcome int
 
+// The outcomes: three, never two.
 const (
 	Done Outcome = iota
 	NotDone

@@ -146,6 +146,7 @@ next:
 
 // loopback chooses addresses 127.x.y.1, .2, ... that nothing listens on.
 func loopback(t testing.TB) func(i int) string {
+	t.Helper()
 	for range 100 {
 		base := fmt.Sprintf("127.%d.%d.", 16+rand.IntN(200), rand.IntN(256))
 		l, err := net.Listen("tcp", base+"1:8500")
@@ -161,6 +162,7 @@ func loopback(t testing.TB) func(i int) string {
 
 // Context is one that ends with the test, or after d.
 func Context(t testing.TB, d time.Duration) context.Context {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	t.Cleanup(cancel)
 	return ctx

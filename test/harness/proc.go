@@ -62,10 +62,11 @@ func ProcessCPU(pid int) (time.Duration, error) {
 
 // DiskUse is what the files below dir occupy (blocks, not lengths: many are sparse).
 func DiskUse(t testing.TB, dir string) int64 {
+	t.Helper()
 	var sum int64
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
-			return nil // a file may go while we look
+			return nil //nolint:nilerr // a file may go while we look
 		}
 		if info, err := d.Info(); err == nil {
 			sum += blocks(info)

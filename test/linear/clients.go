@@ -29,6 +29,7 @@ func Default() Config {
 // Run starts clients that read and write a few keys through all nodes until
 // the returned function is called, which waits for them and gives the history.
 func Run(t testing.TB, c *harness.Cluster, o Config) (stop func() *History) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	h := &History{started: time.Now()}
 	var wg sync.WaitGroup
