@@ -40,49 +40,57 @@ func newAgent(cfg *config.Result, reload func() (*config.Result, error), p progr
 }
 
 // run returns when the node has stopped. The node starts and stops on a goroutine of its own, so that
-// a second signal and a fatal error are heard even while it does.
+// a second signal and a fatal error are heard even while it does. The end of ctx asks it to stop.
 func (a *agent) run(ctx context.Context) error {
-	ctx, stop := context.WithCancel(ctx)
-	defer stop()
+	// asked is closed when the node shall stop. Not a context that ends with this function: after a
+	// fatal error the node must not begin to close what is wrong.
+	asked := make(chan struct{})
 	ended := make(chan error, 1)
-	go func() { ended <- a.serve(ctx) }()
-	stopping := ctx.Done()
+	go func() { ended <- a.serve(asked) }()
+	askedToStop := false
 	var overdue <-chan time.Time
+	stop := func() {
+		if !askedToStop {
+			askedToStop, overdue = true, time.After(stopTime)
+			close(asked)
+		}
+	}
+	done := ctx.Done()
 	for {
 		select {
 		case err := <-ended:
 			return err
 		case err := <-a.fatal:
-			// Nothing is closed: what is wrong may be anywhere, and the log is on disk.
 			return fmt.Errorf("fatal: this node cannot go on: %w", err)
-		case <-stopping:
-			stopping, overdue = nil, time.After(stopTime)
 		case <-overdue:
 			return fmt.Errorf("the node did not stop within %v and was ended", stopTime)
-		case sig := <-a.p.signals:
-			if sig == syscall.SIGHUP {
-				a.reconfigure()
-				continue
-			}
-			if ctx.Err() != nil {
-				return fmt.Errorf("%v again: ended at once", sig)
-			}
-			a.log.Info("stopping", "signal", sig.String())
+		case <-done:
+			done = nil
 			stop()
+		case sig := <-a.p.signals:
+			switch {
+			case sig == syscall.SIGHUP:
+				a.reconfigure()
+			case askedToStop:
+				return fmt.Errorf("%v again: ended at once", sig)
+			default:
+				a.log.Info("stopping", "signal", sig.String())
+				stop()
+			}
 		}
 	}
 }
 
-// serve is the life of the node: up, until told to stop or something gives up, and down.
-func (a *agent) serve(ctx context.Context) error {
+// serve is the life of the node: up, until asked to stop or something gives up, and down.
+func (a *agent) serve(asked <-chan struct{}) error {
 	n, err := startNode(a.cfg, a.log, a.die)
 	if err == nil {
 		if a.p.started != nil {
 			a.p.started(n.apiAddr())
 		}
-		err = n.wait(ctx)
+		err = n.wait(asked)
 	}
-	polite, cancel := context.WithTimeout(context.WithoutCancel(ctx), politeTime)
+	polite, cancel := context.WithTimeout(context.Background(), politeTime)
 	defer cancel()
 	err = errors.Join(err, n.stop(polite))
 	if err == nil {

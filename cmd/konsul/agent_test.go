@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -145,37 +146,34 @@ func TestWatchesEndAndRequestsFinishWhenTheNodeStops(t *testing.T) {
 	require.Less(t, time.Since(before), 5*time.Second, "an open watch held the node up")
 }
 
-// newTestAgent is an agent without a node, to try what a healthy node never does.
-func newTestAgent(t *testing.T) (*agent, *syncBuffer) {
+// newTestAgent is an agent that a test drives directly. Its node is in memory, because what these
+// tests are about leaves it running.
+func newTestAgent(t *testing.T, started func(string)) *agent {
 	t.Helper()
 	cfg, err := config.Load(config.Input{})
 	require.NoError(t, err)
-	out := &syncBuffer{}
-	cfg.Persistence.DataDir = t.TempDir()
+	cfg.Persistence.Enabled = false
 	cfg.HTTP.Port, cfg.Raft.BindAddr = 0, "127.0.0.1:0"
-	return newAgent(cfg, nil, program{stderr: out}), out
+	return newAgent(cfg, nil, program{stderr: &syncBuffer{}, started: started})
 }
 
 func TestFatalErrorOfTheStateMachineEndsTheProgram(t *testing.T) {
-	a, _ := newTestAgent(t)
 	started := make(chan string, 1)
-	a.p.started = func(addr string) { started <- addr }
+	a := newTestAgent(t, func(addr string) { started <- addr })
 	ended := make(chan error, 1)
 	go func() { ended <- a.run(t.Context()) }()
 	<-started
 	go a.die(errors.New("entry 7 cannot be applied"))
-	err := <-ended
-	require.ErrorContains(t, err, "fatal: this node cannot go on: entry 7 cannot be applied")
+	require.ErrorContains(t, <-ended, "fatal: this node cannot go on: entry 7 cannot be applied")
 }
 
 func TestSecondSignalEndsAtOnce(t *testing.T) {
-	a, _ := newTestAgent(t)
 	signals := make(chan os.Signal, 2)
+	a := newTestAgent(t, func(string) {
+		signals <- syscall.SIGTERM
+		signals <- syscall.SIGTERM
+		<-t.Context().Done() // a node that does not get down while the test runs
+	})
 	a.p.signals = signals
-	a.p.started = func(string) {
-		signals <- syscall.SIGTERM
-		signals <- syscall.SIGTERM
-		select {} // a node that never gets down
-	}
-	require.ErrorContains(t, a.run(t.Context()), "terminated again: ended at once")
+	require.ErrorContains(t, a.run(context.Background()), "terminated again: ended at once")
 }

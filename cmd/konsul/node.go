@@ -83,10 +83,10 @@ func startNode(cfg *config.Result, log hclog.Logger, fatal func(error)) (*node, 
 	return n, nil
 }
 
-// wait returns when ctx ends, or with the error of a part that gave up.
-func (n *node) wait(ctx context.Context) error {
+// wait returns when asked to stop, or with the error of a part that gave up.
+func (n *node) wait(asked <-chan struct{}) error {
 	select {
-	case <-ctx.Done():
+	case <-asked:
 		return nil
 	case err := <-n.broken:
 		return err
