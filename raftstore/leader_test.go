@@ -7,6 +7,8 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -171,5 +173,57 @@ func TestFollowerGetsEntriesSoonAfterItIsBack(t *testing.T) {
 	t.Logf("caught up after %s", took)
 	if took > 2*time.Second {
 		t.Errorf("it took %s to catch up", took)
+	}
+}
+
+// A leader that vanishes without a word: writers that wait for its answer are
+// told that the outcome is unknown as soon as another leads, and go on.
+func TestWritersGoOnWhenTheLeaderVanishes(t *testing.T) {
+	c := raftstoretest.New(t, 3, production)
+	for round := range 4 {
+		gone := c.Leader()
+		var last, gap atomic.Int64
+		ctx, stop := context.WithCancel(context.Background())
+		var wg sync.WaitGroup
+		for w, n := range c.Nodes {
+			if n == gone {
+				continue
+			}
+			for i := range 4 {
+				wg.Add(1)
+				go func() {
+					defer wg.Done()
+					for j := 0; ctx.Err() == nil; j++ {
+						if _, err := n.Put(fmt.Sprintf("%d-%d-%d", w, i, j), "v"); err == nil {
+							now := time.Now().UnixNano()
+							gap.Store(max(gap.Load(), now-last.Swap(now)))
+						}
+					}
+				}()
+			}
+		}
+		raftstoretest.Eventually(t, func() error {
+			if last.Load() == 0 {
+				return errors.New("no write yet")
+			}
+			return nil
+		})
+		gap.Store(0)
+		gone.Vanish()
+		at := time.Now()
+		raftstoretest.Eventually(t, func() error {
+			if time.Since(at) < 2*time.Second || last.Load() < at.Add(500*time.Millisecond).UnixNano() {
+				return errors.New("no write beside the leader that vanished")
+			}
+			return nil
+		})
+		t.Logf("round %d: %s without a write", round, time.Duration(gap.Load()))
+		if gap.Load() > int64(4*time.Second) {
+			t.Errorf("%s without a write", time.Duration(gap.Load()))
+		}
+		stop()
+		wg.Wait()
+		gone.Appear()
+		c.CheckEqual()
 	}
 }

@@ -153,6 +153,13 @@ func (n *Node) Isolate() { n.wire.setCut(true) }
 // Rejoin undoes Isolate.
 func (n *Node) Rejoin() { n.wire.setCut(false) }
 
+// Vanish makes the network swallow everything from and to the node; nobody is
+// told. Appear puts it back.
+func (n *Node) Vanish() { n.wire.setSwallow(true) }
+
+// Appear undoes Vanish.
+func (n *Node) Appear() { n.wire.setSwallow(false) }
+
 // Up are the nodes that run.
 func (c *Cluster) Up() []*Node {
 	var out []*Node
