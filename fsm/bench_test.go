@@ -23,6 +23,7 @@ func BenchmarkApplyBatch(b *testing.B) {
 }
 
 func benchmarkApply(b *testing.B, size int, idempotency string) {
+	b.Helper()
 	m := Open(b, persistence.Options{Dir: b.TempDir()})
 	value := string(make([]byte, 256))
 	data := make([][]byte, 10_000)

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"errors"
 	"fmt"
 	"unicode/utf8"
 
@@ -173,11 +174,13 @@ func checkName(field, s string, limit int) error {
 // under says where in a list an error is.
 func under(err error, list string, i int) error {
 	where := fmt.Sprintf("%s[%d].", list, i)
-	switch err := err.(type) {
-	case *LimitError:
-		err.What = where + err.What
-	case *InvalidError:
-		err.Field = where + err.Field
+	var limit *LimitError
+	var invalid *InvalidError
+	switch {
+	case errors.As(err, &limit):
+		limit.What = where + limit.What
+	case errors.As(err, &invalid):
+		invalid.Field = where + invalid.Field
 	}
 	return err
 }

@@ -134,7 +134,7 @@ func (m *Machine) ApplyIn(logs []*raft.Log, next func() int) []*command.Result {
 	return answers
 }
 
-// Set, Get, Delete and DeletePrefix make operations; CAS adds a condition.
+// Set makes a write of one key.
 func Set(key, value string) *command.Op {
 	return &command.Op{Kind: command.Op_SET, Key: []byte(key), Value: []byte(value)}
 }

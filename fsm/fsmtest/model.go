@@ -140,7 +140,7 @@ func (m *Model) op(state map[string]KV, op *command.Op, out *command.OpResult) b
 		out.CreateIndex, out.ModifyIndex = kv.Create, kv.Modify
 	case command.Op_GET:
 		if exists {
-			*out = command.OpResult{Found: true, Value: []byte(kv.Value), Flags: kv.Flags, CreateIndex: kv.Create, ModifyIndex: kv.Modify} //nolint:govet // out is empty
+			*out = command.OpResult{Found: true, Value: []byte(kv.Value), Flags: kv.Flags, CreateIndex: kv.Create, ModifyIndex: kv.Modify}
 		}
 	case command.Op_DELETE:
 		if exists {

@@ -1,3 +1,6 @@
+// Package peer carries requests between the nodes of a cluster, many at a time
+// over one connection, on the port that Raft uses too. Its frames are drawn in
+// DESIGN.md.
 package peer
 
 import (
