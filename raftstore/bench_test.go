@@ -22,6 +22,7 @@ func production(_ int, c *raftstore.Config) {
 
 // clients runs fn from so many goroutines until b.N calls are done.
 func clients(b *testing.B, n int, fn func(i int64) error) {
+	b.Helper()
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	b.ResetTimer()

@@ -65,7 +65,7 @@ func wantRemoved(t *testing.T, n *raftstoretest.Node) {
 	raftstoretest.Eventually(t, func() error {
 		_, err := n.Store.ReadIndex(within(t, time.Second))
 		if !errors.Is(err, raftstore.ErrRemoved) {
-			return fmt.Errorf("a removed node's read index: %v", err)
+			return errors.Join(errors.New("a removed node does not say so"), err)
 		}
 		return nil
 	})

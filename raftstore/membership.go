@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -158,7 +159,7 @@ func (s *Store) TakeSnapshot(ctx context.Context) error {
 	go func() { done <- s.raft.Snapshot().Error() }()
 	select {
 	case err := <-done:
-		if err != nil && err != raft.ErrNothingNewToSnapshot {
+		if err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
 			return fmt.Errorf("taking snapshot: %w", err)
 		}
 		return nil

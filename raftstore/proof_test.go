@@ -35,6 +35,7 @@ func TestVerifyLeaderAloneIsFooled(t *testing.T) {
 // readAfterPause returns what the paused leader reads of a key that was "old"
 // before the pause and is "new" at the other nodes.
 func readAfterPause(t *testing.T, trustVerifyLeader bool) (string, error) {
+	t.Helper()
 	c := raftstoretest.New(t, 3, func(i int, cfg *raftstore.Config) {
 		if i == 0 { // it does not look at the clock during the "pause"
 			cfg.Heartbeat, cfg.Election, cfg.LeaderLease = 20*time.Second, 20*time.Second, 20*time.Second

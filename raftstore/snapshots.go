@@ -165,18 +165,6 @@ func (k *sink) remove() {
 	}
 }
 
-// newest is the newest snapshot, nil if there is none.
-func (s *snapshotStore) newest() (*raft.SnapshotMeta, error) {
-	list, err := s.List()
-	if err != nil {
-		return nil, fmt.Errorf("listing snapshots: %w", err)
-	}
-	if len(list) == 0 {
-		return nil, nil
-	}
-	return list[0], nil
-}
-
 // madeAt is when a snapshot was made, by its header.
 func madeAt(h snapshot.Header) time.Time {
 	if h.CreatedAt == 0 {

@@ -119,7 +119,7 @@ func (r *recovery) wayBack() string {
 
 // engine opens the engine, or an empty one if it cannot be trusted (fresh).
 func (r *recovery) engine(snapIndex uint64) (db *persistence.DB, fresh bool, err error) {
-	why := ""
+	var why string
 	db, err = r.open()
 	switch {
 	case errors.Is(err, persistence.ErrCorrupt):

@@ -47,13 +47,14 @@ type Node struct {
 // Config is a node's configuration with timeouts for tests and a log that is
 // shown if the test fails and KONSUL_TEST_LOG is set.
 func Config(t testing.TB, id string) raftstore.Config {
+	t.Helper()
 	out := hclog.NewNullLogger()
 	if os.Getenv("KONSUL_TEST_LOG") != "" {
 		out = hclog.New(&hclog.LoggerOptions{Name: id, Level: hclog.Debug, Output: testWriter{t}})
 	}
 	return raftstore.Config{
 		NodeID: id, DataDir: filepath.Join(t.TempDir(), id), BindAddr: "127.0.0.1:0", SyncWrites: true,
-		Heartbeat: 300 * time.Millisecond, Election: 300 * time.Millisecond, LeaderLease: 250 * time.Millisecond,
+		Heartbeat: 500 * time.Millisecond, Election: 500 * time.Millisecond, LeaderLease: 500 * time.Millisecond,
 		CommitTimeout: 10 * time.Millisecond, SegmentSize: 1 << 20,
 		Badger: persistence.BadgerOptions{MemTableSize: 8 << 20, BlockCacheSize: 8 << 20},
 		Logger: out,
