@@ -124,7 +124,7 @@ func removedServesNothing(t *testing.T, n *harness.Node) {
 		_, werr := n.Put(ctx, "removed", []byte("x"), "")
 		for _, err := range []error{rerr, werr} {
 			if e := (*harness.APIError)(nil); err == nil || errors.As(err, &e) && e.Status < 500 {
-				return fmt.Errorf("the removed node answered: %v", err)
+				return fmt.Errorf("the removed node answered: %s", fmt.Sprint(err))
 			}
 		}
 		return nil

@@ -95,7 +95,7 @@ func saysDiskFull(n *harness.Node) error {
 	if e := (*harness.APIError)(nil); errors.As(err, &e) && e.Status == 503 && e.Code == "disk_full" {
 		return nil
 	}
-	return fmt.Errorf("a write to it: %v", err)
+	return fmt.Errorf("a write to it: %s", fmt.Sprint(err))
 }
 
 func degraded(n *harness.Node) error {
