@@ -162,7 +162,11 @@ func (t *transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAd
 	if t.muted.Load() {
 		return nil, errMuted
 	}
-	return t.NetworkTransport.AppendEntriesPipeline(id, target)
+	inner, err := t.NetworkTransport.AppendEntriesPipeline(id, target)
+	if err != nil {
+		return nil, err // also that the transport has pipelines switched off, which raft looks for
+	}
+	return newPipeline(inner), nil
 }
 
 // RequestVote implements raft.Transport.
