@@ -87,20 +87,12 @@ func kvDelete(tx *persistence.Tx, op *command.Op, out *command.OpResult) (bool, 
 	return true, nil
 }
 
-// kvDeletePrefix removes every key that starts with the operation's key. The
-// keys are collected first: a scan must not see its own deletions.
+// kvDeletePrefix removes every key that starts with the operation's key.
 func kvDeletePrefix(tx *persistence.Tx, op *command.Op, out *command.OpResult) error {
-	var keys [][]byte
-	err := tx.Scan(persistence.KVKey(op.Key), func(key, _ []byte) error {
-		keys = append(keys, append([]byte(nil), key...))
-		return nil
-	})
+	n, err := tx.DeletePrefix(persistence.KVKey(op.Key))
 	if err != nil {
-		return fmt.Errorf("scanning %q: %w", op.Key, err)
+		return fmt.Errorf("deleting %q: %w", op.Key, err)
 	}
-	for _, key := range keys {
-		tx.Delete(key)
-	}
-	out.Deleted = uint64(len(keys))
+	out.Deleted = n
 	return nil
 }

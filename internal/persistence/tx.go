@@ -15,6 +15,8 @@ type Tx struct {
 	index   uint64
 	number  uint64  // counts entries; 0 = none begun
 	touched []*cell // what this entry wrote, each once
+
+	prefixes prefixes
 }
 
 // Index is the entry's index, the version of all it writes.
@@ -65,6 +67,9 @@ func (t *Tx) put(key, value []byte, exists bool) {
 		c.tx = t.number
 		t.touched = append(t.touched, c)
 	}
+	if exists {
+		t.prefixes.set = append(t.prefixes.set, c)
+	}
 	c.next, c.exists = value, exists
 }
 
@@ -74,6 +79,7 @@ func (t *Tx) Rollback() {
 		c.tx, c.next = 0, nil
 	}
 	t.touched = t.touched[:0]
+	t.prefixes.reset()
 }
 
 // finish turns what the entry wrote into its net effect, one write for each key,
@@ -86,6 +92,7 @@ func (t *Tx) finish() {
 		t.u.settle(t.index, c)
 	}
 	t.touched = t.touched[:0]
+	t.prefixes.reset()
 }
 
 func (u *Update) settle(index uint64, c *cell) {

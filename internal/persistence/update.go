@@ -102,7 +102,8 @@ func (u *Update) reset() {
 	}
 	clear(u.writes[:cap(u.writes)])
 	u.writes = u.writes[:0]
-	u.tx = Tx{u: u, touched: u.tx.touched[:0]}
+	u.tx.prefixes.reset()
+	u.tx = Tx{u: u, touched: u.tx.touched[:0], prefixes: u.tx.prefixes}
 	u.gen, u.view, u.err = nil, nil, nil
 	u.keys, u.svcs, u.bytes = 0, 0, 0
 }
