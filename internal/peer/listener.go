@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +14,9 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// maxHandshakes bounds the connections that have not said yet who they are.
+// maxHandshakes bounds the connections that have not said yet who they are. When
+// there are more, the one that has been silent the longest is closed: a node says
+// who it is at once, so strangers that hold connections open keep no node out.
 const maxHandshakes = 128
 
 // WrapFunc puts another layer (TLS) around a connection before the handshake.
@@ -40,15 +43,15 @@ type Listener struct {
 	ln     net.Listener
 	server *Server
 	raft   chan net.Conn
-	slots  chan struct{}
 	log    hclog.Logger
 
 	ctx    context.Context
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 
-	mu    sync.Mutex
-	conns map[net.Conn]struct{}
+	mu     sync.Mutex
+	conns  map[net.Conn]struct{}
+	silent list.List // of net.Conn: in their handshake, the oldest first
 }
 
 // Listen binds the port. Requests are served by server from this moment on.
@@ -63,7 +66,6 @@ func Listen(opts Options, server *Server) (*Listener, error) {
 	l := &Listener{
 		opts: opts, ln: ln, server: server,
 		raft:  make(chan net.Conn),
-		slots: make(chan struct{}, maxHandshakes),
 		log:   opts.Logger,
 		conns: make(map[net.Conn]struct{}),
 	}
@@ -96,6 +98,11 @@ func (l *Listener) Accept() (net.Conn, error) {
 func (l *Listener) Close() error {
 	l.cancel()
 	err := l.ln.Close()
+	l.mu.Lock()
+	for e := l.silent.Front(); e != nil; e = e.Next() {
+		hangUp(e)
+	}
+	l.mu.Unlock()
 	l.DropConnections()
 	l.wg.Wait()
 	if err != nil && !errors.Is(err, net.ErrClosed) {
@@ -128,22 +135,44 @@ func (l *Listener) accept() {
 			}
 			continue
 		}
-		select {
-		case l.slots <- struct{}{}:
-		case <-l.ctx.Done():
-			_ = conn.Close()
-			return
-		}
 		l.wg.Add(1)
-		go l.welcome(conn)
+		go l.welcome(conn, l.expect(conn))
 	}
 }
 
+// expect notes a connection that has to say who it is, and makes room for it.
+func (l *Listener) expect(conn net.Conn) *list.Element {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ctx.Err() != nil {
+		_ = conn.Close()
+	}
+	if l.silent.Len() >= maxHandshakes {
+		hangUp(l.silent.Front())
+		l.silent.Remove(l.silent.Front())
+	}
+	return l.silent.PushBack(conn)
+}
+
+// hangUp ends the handshake of a connection.
+func hangUp(e *list.Element) { _ = e.Value.(net.Conn).Close() }
+
+// introduced ends what expect began; false if the connection had to make room.
+func (l *Listener) introduced(e *list.Element) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before := l.silent.Len()
+	l.silent.Remove(e)
+	return l.silent.Len() < before
+}
+
 // welcome runs the handshake and serves or passes on the connection.
-func (l *Listener) welcome(raw net.Conn) {
+func (l *Listener) welcome(raw net.Conn, e *list.Element) {
 	defer l.wg.Done()
 	conn, h, err := l.handshake(raw)
-	<-l.slots
+	if !l.introduced(e) && err == nil {
+		err = net.ErrClosed
+	}
 	if err != nil {
 		_ = raw.Close()
 		if l.ctx.Err() == nil {

@@ -289,3 +289,30 @@ func BenchmarkCall(b *testing.B) {
 		}
 	})
 }
+
+// Connections that say nothing must not keep out those that do.
+func TestSilentConnectionsKeepNobodyOut(t *testing.T) {
+	l := node(t, "c")
+	begin := time.Now()
+	for range 5 * maxHandshakes {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	got, err := client(t, "c").Call(timeout(t, 10*time.Second), l.Addr().String(), echo, []byte("x"))
+	if err != nil || string(got) != "client:x" {
+		t.Fatalf("%q, %v", got, err)
+	}
+	if took := time.Since(begin); took >= handshakeTimeout {
+		t.Errorf("it had to wait %v, until the others timed out", took)
+	}
+	begin = time.Now()
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begin); took >= handshakeTimeout-time.Second {
+		t.Errorf("closing took %v", took)
+	}
+}
