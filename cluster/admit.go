@@ -65,8 +65,7 @@ func (m *Manager) joinHere(ctx context.Context, req JoinRequest) (JoinResponse, 
 	if own := m.store.ClusterID(); req.ClusterID != "" && req.ClusterID != own {
 		return JoinResponse{}, wrongCluster(req.ClusterID, own)
 	}
-	m.opMu.Lock()
-	defer m.opMu.Unlock()
+	defer m.change()()
 	servers, err := m.store.Servers()
 	if err != nil {
 		return JoinResponse{}, fmt.Errorf("reading configuration: %w", err)

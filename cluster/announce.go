@@ -13,15 +13,21 @@ import (
 // watchOwn keeps this node's own record true, and finds the cluster again after
 // addresses changed, until ctx ends. A removed node only says so.
 func (m *Manager) watchOwn(ctx context.Context) {
-	heard := time.Now()
-	for pause(ctx, m.time.announce) == nil {
-		_, _, led := m.store.Leader()
+	heard, led := time.Now(), false
+	for {
+		elected := m.store.LeaderChanges()
+		wait, wasLed := m.time.announce, led
+		if _, _, led = m.store.Leader(); led || wasLed {
+			heard = time.Now()
+		}
 		switch {
 		case m.store.Removed():
 			m.sayRemoved()
+			wait = m.time.calm
 		case led:
-			heard = time.Now()
-			m.announce(ctx)
+			if m.announce(ctx) {
+				wait = m.time.calm
+			}
 		default:
 			if v := m.votes.decided(); v.has(m.cfg.NodeID) && v.ClusterID == m.store.ClusterID() {
 				m.tellMembers(ctx, v) // some may not have heard yet; harmless if they have
@@ -30,28 +36,33 @@ func (m *Manager) watchOwn(ctx context.Context) {
 				m.callHome(ctx)
 			}
 		}
+		if pauseOr(ctx, wait, elected, nil) != nil {
+			return
+		}
 	}
 }
 
-// announce tells the leader this node's addresses if its record differs.
-func (m *Manager) announce(ctx context.Context) {
+// announce tells the leader this node's addresses if its record differs. It
+// says whether the record was true already.
+func (m *Manager) announce(ctx context.Context) (settled bool) {
 	records, err := m.members()
 	if err != nil {
 		m.said.say(hclog.Warn, "announce", "cannot read own member record", "error", err)
-		return
+		return false
 	}
 	if len(records) > 0 { // none: nothing is known yet after a start
 		m.remember(records)
 	}
 	rec := records[m.cfg.NodeID]
 	if rec != nil && rec.RaftAddress == m.cfg.RaftAddr && rec.ApiAddress == m.cfg.APIAddr {
-		return
+		return true
 	}
 	resp, err := m.Join(ctx, m.announcement(true))
 	if err == nil && !resp.Removed {
 		m.log.Info("announced own addresses", "address", m.cfg.RaftAddr, "api_address", m.cfg.APIAddr)
 	}
 	m.heed(ctx, resp, err)
+	return false
 }
 
 // callHome goes round by the HTTP API while no leader reaches this node: after

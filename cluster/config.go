@@ -38,8 +38,9 @@ type timing struct {
 	retryMin    time.Duration // first pause between attempts to find a cluster
 	retryMax    time.Duration // longest pause
 	turn        time.Duration // how much later the next node in line proposes
-	duty        time.Duration // pause between rounds of the leader's duties
-	announce    time.Duration // pause between looks at this node's own record
+	duty        time.Duration // pause between rounds of the leader's duties while there are any
+	announce    time.Duration // pause between looks at this node's own record until it is true
+	calm        time.Duration // pause between looks when nothing is left to do
 	lost        time.Duration // without a leader for so long, other ways are tried
 	forward     time.Duration // how long a forwarded operation waits for a leader
 	repeat      time.Duration // the same log line at most this often
@@ -51,7 +52,7 @@ func defaultTiming() timing {
 		probe: 2 * time.Second, joinCall: 12 * time.Second, ask: time.Second,
 		retryMin: 100 * time.Millisecond, retryMax: 2 * time.Second,
 		turn: 2 * time.Second, duty: 100 * time.Millisecond,
-		announce: 250 * time.Millisecond, lost: 3 * time.Second, forward: 10 * time.Second,
+		announce: 250 * time.Millisecond, calm: time.Second, lost: 3 * time.Second, forward: 10 * time.Second,
 		repeat: time.Minute, healthyness: 3 * time.Second,
 	}
 }

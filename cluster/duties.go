@@ -16,30 +16,71 @@ import (
 // configuration and none besides, and a vote for those that have caught up.
 func (m *Manager) duties(ctx context.Context) {
 	p := promoter{}
-	for pause(ctx, m.time.duty) == nil {
-		if !m.store.IsLeader() || m.store.Removed() {
-			p = promoter{}
-			continue
+	for {
+		elected := m.store.LeaderChanges()
+		busy := false
+		if m.store.IsLeader() && !m.store.Removed() {
+			var err error
+			if busy, err = m.dutyRound(ctx, &p); err != nil && ctx.Err() == nil {
+				m.said.say(hclog.Warn, "duties", "cannot keep the members in order yet", "error", err)
+			}
 		}
-		if err := m.dutyRound(ctx, &p); err != nil && ctx.Err() == nil {
-			m.said.say(hclog.Warn, "duties", "cannot keep the members in order yet", "error", err)
+		var err error
+		if busy {
+			err = pause(ctx, m.time.duty)
+		} else { // until something changes; now and then is for what nobody thought of
+			p = promoter{}
+			err = pauseOr(ctx, m.time.calm, elected, m.changed)
+		}
+		if err != nil {
+			return
 		}
 	}
 }
 
-func (m *Manager) dutyRound(ctx context.Context, p *promoter) error {
+// change begins a change of membership, one at a time; the function it returns
+// ends it and has the duties look at what it left.
+func (m *Manager) change() (done func()) {
+	m.opMu.Lock()
+	return func() {
+		m.opMu.Unlock()
+		select {
+		case m.changed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// dutyRound says whether another one is due soon.
+func (m *Manager) dutyRound(ctx context.Context, p *promoter) (busy bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, m.time.forward)
 	defer cancel()
 	if m.store.FSM().ClusterID() == "" {
 		init := &command.ClusterInit{ClusterId: m.store.ClusterID()}
 		if _, err := m.store.Apply(ctx, command.Type_TYPE_CLUSTER_INIT, init, ""); err != nil {
-			return fmt.Errorf("recording cluster id: %w", err)
+			return true, fmt.Errorf("recording cluster id: %w", err)
 		}
 	}
 	servers, records, err := m.configuration()
-	if err != nil {
-		return err
+	if err != nil || inOrder(servers, records) {
+		return err != nil, err
 	}
+	return true, m.tidy(ctx, p, servers, records)
+}
+
+// inOrder says that every server has a true record and the vote it wants, and
+// that there are no other records.
+func inOrder(servers []raftstore.Server, records map[string]*record.Member) bool {
+	for _, s := range servers {
+		rec := records[s.ID]
+		if rec == nil || rec.RaftAddress != s.Address || rec.WantVoter && !s.Voter {
+			return false
+		}
+	}
+	return len(records) == len(servers)
+}
+
+func (m *Manager) tidy(ctx context.Context, p *promoter, servers []raftstore.Server, records map[string]*record.Member) error {
 	// Asking takes up to a second; nobody waits for opMu meanwhile.
 	infos := m.askSome(ctx, servers, func(s raftstore.Server) bool {
 		rec := records[s.ID]
@@ -48,7 +89,8 @@ func (m *Manager) dutyRound(ctx context.Context, p *promoter) error {
 	m.opMu.Lock()
 	defer m.opMu.Unlock()
 	// What was read before may be outdated by a join or a leave.
-	if servers, records, err = m.configuration(); err != nil {
+	servers, records, err := m.configuration()
+	if err != nil {
 		return err
 	}
 	if err := m.fixRecords(ctx, servers, records, infos); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -39,7 +40,7 @@ func (m *Manager) attempt(ctx context.Context) error {
 	v := m.look(ctx, m.cfg.Join)
 	var err error
 	if old := formed(v); len(old) > 0 {
-		m.turnSince = zeroTime
+		m.turnSince = time.Time{}
 		err = m.joinAny(ctx, old)
 	} else if m.cfg.BootstrapExpect > 0 && m.store.ClusterID() == "" {
 		err = m.consider(ctx, v)

@@ -45,8 +45,7 @@ func (m *Manager) LeaveSelf(ctx context.Context) error {
 
 // leaveHere is Leave on the leader.
 func (m *Manager) leaveHere(ctx context.Context, req idRequest) (none, error) {
-	m.opMu.Lock()
-	defer m.opMu.Unlock()
+	defer m.change()()
 	servers, err := m.store.Servers()
 	if err != nil {
 		return none{}, fmt.Errorf("reading configuration: %w", err)

@@ -21,9 +21,6 @@ type caller interface {
 	Call(ctx context.Context, addr string, method uint16, body []byte) ([]byte, error)
 }
 
-// zeroTime is "not since any time".
-var zeroTime time.Time
-
 // Manager is one node's membership. Its methods may be called at any time and
 // from any goroutine; Run does the work that nobody asks for.
 type Manager struct {
@@ -42,6 +39,8 @@ type Manager struct {
 	broken error
 	// opMu makes changes of membership by this node, as leader, one at a time.
 	opMu sync.Mutex
+	// changed has something when a change has left the leader duties, maybe.
+	changed chan struct{}
 	// formMu makes taking over a cluster id one at a time.
 	formMu sync.Mutex
 
@@ -68,7 +67,7 @@ func newManager(cfg Config, store Store, peers caller) *Manager {
 	}
 	cfg.Join = cleanList(cfg.Join)
 	log := cfg.Logger.Named("cluster")
-	m := &Manager{cfg: cfg, log: log, time: defaultTiming(), store: store, peers: peers, http: newHTTPClient(cfg.HTTP)}
+	m := &Manager{cfg: cfg, log: log, time: defaultTiming(), store: store, peers: peers, http: newHTTPClient(cfg.HTTP), changed: make(chan struct{}, 1)}
 	m.said = newProgress(log, m.time.repeat)
 	m.members = func() (map[string]*record.Member, error) { return memberRecords(store) }
 	m.votes, m.broken = openVotes(cfg.DataDir)

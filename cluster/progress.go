@@ -56,26 +56,25 @@ func (b *backoff) waitOr(ctx context.Context, early <-chan struct{}) error {
 	if b.next == 0 {
 		b.next = b.min
 	}
-	t := time.NewTimer(b.next/2 + rand.N(b.next/2+1))
-	defer t.Stop()
+	d := b.next/2 + rand.N(b.next/2+1)
 	b.next = min(2*b.next, b.max)
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-early:
-	case <-t.C:
-	}
-	return nil
+	return pauseOr(ctx, d, early, nil)
 }
 
 // pause waits, unless ctx ends first.
-func pause(ctx context.Context, d time.Duration) error {
+func pause(ctx context.Context, d time.Duration) error { return pauseOr(ctx, d, nil, nil) }
+
+// pauseOr is pause that ends early, without an error, when one of the channels
+// is closed or has something. Either may be nil.
+func pauseOr(ctx context.Context, d time.Duration, early, also <-chan struct{}) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-early:
+	case <-also:
 	case <-t.C:
-		return nil
 	}
+	return nil
 }

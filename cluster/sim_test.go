@@ -34,6 +34,7 @@ type simStore struct {
 func (s *simStore) NodeID() string                       { return s.id }
 func (s *simStore) Leader() (string, string, bool)       { return "", "", false }
 func (s *simStore) IsLeader() bool                       { return false }
+func (s *simStore) LeaderChanges() <-chan struct{}       { return nil }
 func (s *simStore) State() string                        { return "follower" }
 func (s *simStore) Term() uint64                         { return 0 }
 func (s *simStore) CommitIndex() uint64                  { return 0 }
