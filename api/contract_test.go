@@ -131,7 +131,7 @@ func TestClusterErrors(t *testing.T) {
 	}{
 		{cluster.ErrUnknownMember, 404, "member_not_found"}, {cluster.ErrLastVoter, 409, "last_voter"},
 		{cluster.ErrWouldLoseQuorum, 409, "would_lose_quorum"}, {cluster.ErrNotVoter, 409, "not_voter"},
-		{cluster.ErrAddressInUse, 409, "address_in_use"}, {cluster.ErrHasState, 409, "has_state"},
+		{cluster.ErrAddressInUse, 409, "address_in_use"}, {cluster.ErrUnreachable, 400, "bad_request"},
 		{cluster.ErrTransferFailed, 503, "transfer_failed"}, {cluster.ErrNotFormed, 503, "not_formed"},
 		{raftstore.ErrWrongCluster, 409, "wrong_cluster"}, {raftstore.ErrNoLeader, 503, "no_leader"},
 		{raftstore.ErrOutcomeUnknown, 504, "outcome_unknown"}, {&cluster.InvalidError{Field: "address", Why: "is bad"}, 400, "bad_request"},

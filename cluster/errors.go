@@ -24,8 +24,8 @@ var (
 	ErrTransferFailed = errors.New("leadership was not transferred")
 	// ErrAddressInUse: another member answers at that Raft address, or may.
 	ErrAddressInUse = errors.New("address is used by another member")
-	// ErrHasState: the node already holds the state of a cluster.
-	ErrHasState = errors.New("node already has state")
+	// ErrUnreachable: no node answers at the address this node was told to join.
+	ErrUnreachable = errors.New("no konsul node answers at this address")
 	// ErrNotFormed: the node asked is not part of a cluster yet.
 	ErrNotFormed = errors.New("not part of a cluster yet")
 )
@@ -58,7 +58,6 @@ var codes = []struct {
 	{"not_voter", ErrNotVoter},
 	{"transfer_failed", ErrTransferFailed},
 	{"address_in_use", ErrAddressInUse},
-	{"has_state", ErrHasState},
 	{"not_formed", ErrNotFormed},
 	{"not_ready", raftstore.ErrNotReady},
 }

@@ -138,13 +138,13 @@ func (m *Manager) announcement(rejoin bool) JoinRequest {
 // SendJoin makes this node join the cluster of the node whose API is at addr,
 // and returns when the leader has reached it. Doing it again is fine. A node
 // with the state of another cluster: ErrWrongCluster; a node there that has no
-// cluster: ErrNotFormed; a node that was removed: raftstore.ErrRemoved.
+// cluster: ErrNotFormed; no node there: ErrUnreachable; a node that was removed: raftstore.ErrRemoved.
 func (m *Manager) SendJoin(ctx context.Context, addr string) (JoinResponse, error) {
 	var resp JoinResponse
 	if m.store.Removed() {
 		return resp, m.removedError()
 	}
-	s, err := m.askStatus(ctx, addr)
+	s, err := m.reach(ctx, addr)
 	if err != nil {
 		return resp, fmt.Errorf("joining through %s: %w", addr, err)
 	}
@@ -164,6 +164,20 @@ func (m *Manager) SendJoin(ctx context.Context, addr string) (JoinResponse, erro
 			return resp, fmt.Errorf("joining through %s: %w", s.base, errors.Join(err, werr))
 		}
 	}
+}
+
+// reach finds the node at an address a person gave: what is wrong with it is
+// ErrUnreachable, unless a node answered with an error of its own.
+func (m *Manager) reach(ctx context.Context, addr string) (*seen, error) {
+	ctx, cancel := context.WithTimeout(ctx, m.time.probe)
+	defer cancel()
+	s, err := m.askStatus(ctx, addr)
+	if err == nil || Code(err) != "" {
+		return s, err
+	}
+	// The cause is only told: a deadline in it would make the outcome of the join look unknown.
+	return nil, fmt.Errorf("%w: %s; check that a node runs there, that this is its API address and port (not the Raft one), and that no firewall is in between",
+		ErrUnreachable, err.Error())
 }
 
 // mayJoin refuses what cannot work, before anything is sent.

@@ -89,7 +89,13 @@ func TestStrangersAtAJoinAddress(t *testing.T) {
 		if got, err := m.askStatus(context.Background(), s.URL); err == nil {
 			t.Errorf("%s: %+v", name, got)
 		}
+		if _, err := m.SendJoin(context.Background(), s.URL); !errors.Is(err, ErrUnreachable) {
+			t.Errorf("%s: told to join it: %v", name, err)
+		}
 		s.Close()
+		if _, err := m.SendJoin(context.Background(), s.URL); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "check that a node runs there") {
+			t.Errorf("%s: told to join where nobody listens: %v", name, err)
+		}
 	}
 }
 
