@@ -236,8 +236,8 @@ func (c *call) sendFound(v View, b *batch) error {
 		if found++; found > 1 {
 			c.out = append(c.out, ',')
 		}
-		c.out = appendItem(append(write(c.out, k.bytes), ':'), kv)
-		if err := c.pushJSON(); err != nil {
+		c.out = append(write(c.out, k.bytes), ':')
+		if err := c.item(kv); err != nil {
 			return err
 		}
 	}
@@ -268,11 +268,17 @@ func (b *batch) text() bool {
 	return true
 }
 
-// appendItem appends a value as /batch/set takes it: text, or an object in base64.
-func appendItem(dst []byte, kv *record.KV) []byte {
-	if utf8.Valid(kv.GetValue()) {
-		return jsonwire.AppendString(dst, kv.GetValue())
+// item appends a value as /batch/set takes it: text, or an object in base64.
+func (c *call) item(kv *record.KV) error {
+	coded := !utf8.Valid(kv.GetValue())
+	if coded {
+		c.out = append(c.out, `{"encoding":"base64","value":`...)
 	}
-	dst = append(dst, `{"encoding":"base64","value":`...)
-	return append(jsonwire.AppendBase64(dst, kv.GetValue()), '}')
+	if _, err := c.text(kv.GetValue(), c.pushJSON); err != nil {
+		return err
+	}
+	if coded {
+		c.out = append(c.out, '}')
+	}
+	return c.pushJSON()
 }

@@ -150,8 +150,8 @@ func (c *call) listEntries(v View, l *lister) error {
 		first = false
 		if kv == nil {
 			c.out = append(appendKey(append(c.out, '{'), key), `,"prefix":true}`...)
-		} else {
-			c.out = appendEntry(c.out, key, kv)
+		} else if err := c.entry(key, kv, c.pushJSON); err != nil {
+			return err
 		}
 		return c.pushJSON()
 	}

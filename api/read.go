@@ -200,6 +200,9 @@ func (c *call) kvGet() error {
 	if raw {
 		return c.send(http.StatusOK, contentBytes, kv.Value)
 	}
-	c.out = appendEntry(c.out[:0], c.key, kv)
-	return c.json(http.StatusOK)
+	c.out = c.out[:0]
+	if err := c.entry(c.key, kv, c.pushJSON); err != nil {
+		return err
+	}
+	return c.endJSON()
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/neogan74/konsul/fsm"
+	"github.com/neogan74/konsul/internal/persistence/record"
 )
 
 // watchRequest is what GET /watch asks for.
@@ -177,7 +178,9 @@ func (s *eventStream) progress(comment string) {
 func (s *eventStream) events(events []fsm.Event) error {
 	defer s.forget()
 	for i := range events {
-		s.event(&events[i])
+		if err := s.event(&events[i]); err != nil {
+			return err
+		}
 		if len(s.c.out) >= chunk {
 			if err := s.c.writeOut(); err != nil {
 				return err
@@ -187,40 +190,55 @@ func (s *eventStream) events(events []fsm.Event) error {
 	return nil
 }
 
-func (s *eventStream) event(e *fsm.Event) {
-	out := strconv.AppendUint(append(s.c.out, "id: "...), e.Index, 10)
+func (s *eventStream) event(e *fsm.Event) error {
+	c := s.c
+	c.out = strconv.AppendUint(append(c.out, "id: "...), e.Index, 10)
 	s.sent = e.Index
 	if !e.Deleted {
-		out = append(out, "\nevent: put\ndata: "...)
-		out = appendEntry(out, e.Key, e.Record)
-		s.c.out = append(out, "\n\n"...)
-		return
+		c.out = append(c.out, "\nevent: put\ndata: "...)
+		if err := c.entry(e.Key, e.Record, c.writeOut); err != nil {
+			return err
+		}
+		c.out = append(c.out, "\n\n"...)
+		return nil
 	}
-	out = appendKey(append(out, "\nevent: delete\ndata: {"...), e.Key)
-	out = appendUint(out, `,"index":`, e.Index)
-	out = appendUint(out, `,"modify_index":`, e.Index)
-	s.c.out = append(s.appendPrevious(out, e), "}\n\n"...)
+	c.out = appendKey(append(c.out, "\nevent: delete\ndata: {"...), e.Key)
+	c.out = appendUint(c.out, `,"index":`, e.Index)
+	c.out = appendUint(c.out, `,"modify_index":`, e.Index)
+	if s.prev {
+		if err := s.previous(e); err != nil {
+			return err
+		}
+	}
+	c.out = append(c.out, "}\n\n"...)
+	return nil
 }
 
-// appendPrevious appends the entry before a delete, if it is wanted and the history
-// still has it.
-func (s *eventStream) appendPrevious(out []byte, e *fsm.Event) []byte {
-	if !s.prev {
-		return out
+// previous appends the entry before a delete, if the history still has it.
+func (s *eventStream) previous(e *fsm.Event) error {
+	s.c.out = append(s.c.out, `,"prev":`...)
+	kv := s.before(e)
+	if kv == nil {
+		s.c.out = append(s.c.out, "null"...)
+		return nil
 	}
+	return s.c.entry(e.Key, kv, s.c.writeOut)
+}
+
+func (s *eventStream) before(e *fsm.Event) *record.KV {
 	if s.past == nil || s.pastAt != e.Index-1 {
 		s.forget()
 		v, err := s.c.s.node.ViewAt(e.Index - 1)
 		if err != nil {
-			return append(out, `,"prev":null`...)
+			return nil
 		}
 		s.past, s.pastAt = v, e.Index-1
 	}
 	kv, err := s.past.KV(e.Key)
 	if err != nil {
-		return append(out, `,"prev":null`...)
+		return nil
 	}
-	return appendEntry(append(out, `,"prev":`...), e.Key, kv)
+	return kv
 }
 
 func (s *eventStream) forget() {
