@@ -18,17 +18,19 @@ import (
 //
 //	LOCK          flock: one process at a time
 //	node-id       this node's name, and a newline
+//	incarnation   a random name of this directory, made with it; never changed
 //	cluster.json  {"format":1,"cluster_id":"...","removed":false}
 //	clean         present only after a clean shutdown
 //	raft/         the log (raft-wal)
 //	snapshots/    raft snapshots
 const (
-	lockFile    = "LOCK"
-	nodeIDFile  = "node-id"
-	clusterFile = "cluster.json"
-	cleanFile   = "clean"
-	raftDir     = "raft"
-	snapshotDir = "snapshots"
+	lockFile        = "LOCK"
+	nodeIDFile      = "node-id"
+	incarnationFile = "incarnation"
+	clusterFile     = "cluster.json"
+	cleanFile       = "clean"
+	raftDir         = "raft"
+	snapshotDir     = "snapshots"
 )
 
 // clusterRecord is the content of cluster.json.
@@ -43,6 +45,9 @@ type clusterRecord struct {
 type identity struct {
 	dir    string // "" = in memory
 	nodeID string
+	// incarnation tells this directory from any other that the same node id had
+	// or will have: a member whose directory was lost must not be taken for itself.
+	incarnation string
 
 	mu  sync.RWMutex
 	rec clusterRecord
@@ -71,9 +76,13 @@ func loadIdentity(dir, configured string) (*identity, error) {
 		if id.nodeID == "" {
 			id.nodeID = newID()
 		}
+		id.incarnation = newID()
 		return id, nil
 	}
 	if err := id.loadNodeID(configured); err != nil {
+		return nil, err
+	}
+	if err := id.loadIncarnation(); err != nil {
 		return nil, err
 	}
 	b, err := os.ReadFile(filepath.Join(dir, clusterFile))
@@ -98,7 +107,12 @@ func (id *identity) loadNodeID(configured string) error {
 	}
 	kept := strings.TrimSpace(string(b))
 	switch {
+	case kept != "" && !validID(kept):
+		return fmt.Errorf("%w: %s does not hold a node id, but %q", ErrDamaged, path, kept)
 	case kept == "" && configured == "":
+		if err := id.mustBeNew(path); err != nil {
+			return err
+		}
 		id.nodeID = newID()
 	case kept == "":
 	case configured == "" || configured == kept:
@@ -109,6 +123,57 @@ func (id *identity) loadNodeID(configured string) error {
 			"use another data directory for node %q", ErrBadConfig, configured, id.dir, kept, configured)
 	}
 	return writeDurably(path, []byte(id.nodeID+"\n"))
+}
+
+// mustBeNew refuses to make up a name for a node that had one: its cluster would
+// not know it, and it would wait for ever.
+func (id *identity) mustBeNew(path string) error {
+	_, err := os.Stat(filepath.Join(id.dir, clusterFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading cluster id: %w", err)
+	}
+	return fmt.Errorf("%w: %s is missing or empty, but this node was in a cluster: configure the node id it had there, "+
+		"or move %s away and join again as a new node", ErrDamaged, path, id.dir)
+}
+
+// validID: 1 to 128 of A-Z a-z 0-9 . _ -, as in the configuration.
+func validID(id string) bool {
+	strange := func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-')
+	}
+	return id != "" && len(id) <= 128 && !strings.ContainsFunc(id, strange)
+}
+
+// confirm holds cluster.json against the cluster that the newest snapshot is of;
+// a cluster.json that is lost is made again from it.
+func (id *identity) confirm(clusterID string) error {
+	have := id.ClusterID()
+	switch {
+	case clusterID == "" || have == clusterID:
+		return nil
+	case have == "":
+		return id.setCluster(clusterID)
+	}
+	return fmt.Errorf("%w: %s says cluster %s, but the data is of cluster %s",
+		ErrDamaged, filepath.Join(id.dir, clusterFile), have, clusterID)
+}
+
+// loadIncarnation reads the directory's own name; a directory that has none, being
+// new or of a version before there were any, gets one.
+func (id *identity) loadIncarnation() error {
+	path := filepath.Join(id.dir, incarnationFile)
+	b, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("reading incarnation: %w", err)
+	}
+	if id.incarnation = strings.TrimSpace(string(b)); id.incarnation != "" {
+		return nil
+	}
+	id.incarnation = newID()
+	return writeDurably(path, []byte(id.incarnation+"\n"))
 }
 
 // setCluster records that this node belongs to a cluster; it is durable on

@@ -34,7 +34,9 @@ type logStore struct {
 	cache  *logCache
 	// full says whether the disk is below its floor.
 	full func() bool
-	// fatal ends the process; see StoreLogs.
+	// applied is the newest index that the state machine has applied.
+	applied func() uint64
+	// fatal ends the process; see StoreLogs and DeleteRange.
 	fatal func(error)
 
 	mu    sync.RWMutex // held for writing only while inner is replaced
@@ -57,7 +59,7 @@ var (
 
 // openLog opens the log in cfg's data directory, or one in memory.
 func openLog(cfg Config, log hclog.Logger) (*logStore, error) {
-	s := &logStore{log: log.Named("log"), cache: newLogCache(), full: func() bool { return false },
+	s := &logStore{log: log.Named("log"), cache: newLogCache(), full: func() bool { return false }, applied: func() uint64 { return 0 },
 		fatal: cfg.Fatal, observe: func(int, int, time.Duration) {}}
 	if cfg.InMemory {
 		s.inner = raft.NewInmemStore()
@@ -168,7 +170,9 @@ func (s *logStore) swap() error {
 }
 
 // DeleteRange implements raft.LogStore: a prefix that a snapshot covers, or a
-// suffix that conflicts with the leader's log.
+// suffix that conflicts with the leader's log. What was applied was committed, and
+// no leader can lack it: if one does, members have lost what they had acknowledged,
+// and going on would make this node differ from the others in silence.
 func (s *logStore) DeleteRange(from, to uint64) error {
 	inner := s.raw()
 	first, err := inner.FirstIndex()
@@ -182,6 +186,12 @@ func (s *logStore) DeleteRange(from, to uint64) error {
 	suffix := from > first && from <= last && to >= last
 	if suffix && s.full() {
 		return ErrDiskFull
+	}
+	if applied := s.applied(); suffix && from <= applied {
+		err := fmt.Errorf("%w: the leader's log contradicts entries %d to %d, which are applied here: "+
+			"other members lost committed data; save %s before anything else", ErrDamaged, from, applied, s.dir)
+		s.fatal(err)
+		return err
 	}
 	s.cache.truncate(from, to)
 	if err := inner.DeleteRange(from, to); err != nil {
@@ -208,6 +218,15 @@ func hasCommand(logs []*raft.Log) bool {
 		}
 	}
 	return false
+}
+
+// termOf is the term of an entry, 0 if the log does not have it (any more).
+func (s *logStore) termOf(index uint64) uint64 {
+	var l raft.Log
+	if index == 0 || s.GetLog(index, &l) != nil {
+		return 0
+	}
+	return l.Term
 }
 
 // settled is the largest index, at most commit, that the state machine is shown:

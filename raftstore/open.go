@@ -60,6 +60,10 @@ func (s *Store) open() error {
 	if err != nil {
 		return err
 	}
+	if err := s.id.confirm(found.header.ClusterID); err != nil {
+		return err
+	}
+	s.logs.applied = s.db.Published
 	if s.fsm, err = fsm.New(s.db, s.log, s.metrics.reg, fsm.WithFatal(s.cfg.Fatal)); err != nil {
 		return err
 	}
@@ -152,6 +156,7 @@ func (s *Store) raftConfig(keepEngine bool) *raft.Config {
 func (s *Store) begin() {
 	s.reads = newRounds(s)
 	s.waiter = newProposalWaiter(s)
+	s.commits = newCommitTeller(s)
 	if s.trans != nil {
 		plain := func(term uint64) bool {
 			return s.raft.State() == raft.Follower && s.raft.CurrentTerm() == term
@@ -166,7 +171,7 @@ func (s *Store) begin() {
 	}
 	s.disk.onFull = s.giveUpLeadership
 	for _, fn := range []func(){
-		func() { s.disk.run(s.stop) }, s.watchLeadership, s.watchStall, s.watchMembership, s.waiter.run,
+		func() { s.disk.run(s.stop) }, s.watchLeadership, s.watchStall, s.watchMembership, s.waiter.run, s.commits.run,
 	} {
 		s.wg.Add(1)
 		go func() {

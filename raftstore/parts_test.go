@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
 	"github.com/neogan74/konsul/internal/peer"
@@ -208,5 +209,30 @@ func TestKth(t *testing.T) {
 		if got := kth(append([]time.Duration(nil), ages...), k); got != want {
 			t.Errorf("kth %d = %d", k, got)
 		}
+	}
+}
+
+func TestAppliedEntriesAreNeverCutOff(t *testing.T) {
+	var ended error
+	s, err := openLog(Config{DataDir: t.TempDir(), SyncWrites: true, Fatal: func(err error) { ended = err }}.withDefaults(), hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.StoreLogs(logs(1, 9, 1)); err != nil {
+		t.Fatal(err)
+	}
+	s.applied = func() uint64 { return 7 }
+	if err := s.DeleteRange(8, 9); err != nil || ended != nil {
+		t.Fatalf("cutting off what was not applied: %v, %v", err, ended)
+	}
+	if err := s.DeleteRange(7, 7); !errors.Is(err, ErrDamaged) || ended == nil {
+		t.Fatalf("cutting off what was applied: %v, %v", err, ended)
+	}
+	if s.termOf(7) != 7 || s.termOf(8) != 0 {
+		t.Fatalf("the log has terms %d and %d at 7 and 8", s.termOf(7), s.termOf(8))
+	}
+	if err := s.DeleteRange(1, 3); err != nil {
+		t.Fatalf("cutting off what a snapshot covers: %v", err)
 	}
 }

@@ -2,7 +2,6 @@ package raftstore
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -60,7 +59,7 @@ func (s *Store) readRound(ctx context.Context) (uint64, error) {
 	if s.raft.State() == raft.Leader {
 		return s.proveRead(ctx)
 	}
-	_, addr, ok := s.Leader()
+	id, addr, ok := s.Leader()
 	if !ok {
 		return 0, ErrNoLeader
 	}
@@ -71,10 +70,12 @@ func (s *Store) readRound(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, s.remoteRead(addr, err)
 	}
-	if len(b) != 8 {
-		return 0, fmt.Errorf("%w: the leader's answer has %d bytes", ErrNotReady, len(b))
+	proof, err := decodeReadProof(b)
+	if err != nil {
+		return 0, fmt.Errorf("%w: asking %s: %w", ErrNotReady, addr, err)
 	}
-	return binary.BigEndian.Uint64(b), nil
+	s.commits.learn(committed{readProof: proof, leader: id, addr: addr})
+	return proof.index, nil
 }
 
 // remoteRead turns an error of asking the leader into ours. A read may always be repeated.

@@ -125,6 +125,76 @@ func TestLostLogIsRefused(t *testing.T) {
 	}
 }
 
+// What a node cannot come back from without forgetting something is refused, and
+// nothing is changed: with what was taken away put back, all is there.
+func TestLostPartsAreRefused(t *testing.T) {
+	for name, lose := range map[string]func(dir string){
+		"the log": func(dir string) { remove(t, filepath.Join(dir, "raft")) },
+		"the log and the engine": func(dir string) {
+			remove(t, filepath.Join(dir, "raft"))
+			remove(t, filepath.Join(dir, "engine"))
+		},
+		"what is in the log": func(dir string) {
+			for _, path := range glob(t, dir, "raft/*.wal") {
+				write(t, path, "")
+			}
+		},
+		"the node id":       func(dir string) { remove(t, filepath.Join(dir, "node-id")) },
+		"half of it":        func(dir string) { write(t, filepath.Join(dir, "node-id"), "\n") },
+		"a legible node id": func(dir string) { write(t, filepath.Join(dir, "node-id"), "\x00\x01n") },
+		"its cluster": func(dir string) {
+			write(t, filepath.Join(dir, "cluster.json"), `{"format":1,"cluster_id":"another"}`)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := filled(t, true)
+			n.Config.NodeID = ""
+			whole := filepath.Join(t.TempDir(), "whole")
+			dir := n.Config.DataDir
+			err := restart(t, n, func(dir string) {
+				if err := os.CopyFS(whole, os.DirFS(dir)); err != nil {
+					t.Fatal(err)
+				}
+				lose(dir)
+			})
+			if !errors.Is(err, raftstore.ErrDamaged) || !strings.Contains(err.Error(), dir) {
+				t.Fatalf("starting without it: %v", err)
+			}
+			for _, part := range []string{"raft", "node-id", "cluster.json"} {
+				remove(t, filepath.Join(dir, part))
+				copyPart(t, filepath.Join(whole, part), filepath.Join(dir, part))
+			}
+			if err := n.TryStart(); err != nil {
+				t.Fatalf("with all put back: %v", err)
+			}
+			check(t, n)
+		})
+	}
+}
+
+func copyPart(t *testing.T, from, to string) {
+	t.Helper()
+	b, err := os.ReadFile(from)
+	if err == nil {
+		write(t, to, string(b))
+	} else if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLostClusterIDComesFromTheSnapshot(t *testing.T) {
+	n := filled(t, true)
+	was := n.Store.ClusterID()
+	err := restart(t, n, func(dir string) { remove(t, filepath.Join(dir, "cluster.json")) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := n.Store.ClusterID(); got != was || got == "" {
+		t.Errorf("cluster %q, was %q", got, was)
+	}
+	check(t, n)
+}
+
 func TestCorruptSnapshot(t *testing.T) {
 	corrupt := func(dir string) {
 		path := glob(t, dir, "snapshots/*/state.bin")[0]

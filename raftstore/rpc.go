@@ -2,7 +2,6 @@ package raftstore
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -16,7 +15,7 @@ import (
 // The methods of this package on internal/peer; other packages' ids start at 100.
 const (
 	methodApply     uint16 = 1 // an encoded command -> command.Result; leader
-	methodReadIndex uint16 = 2 // nothing -> index (8 bytes, big endian); leader
+	methodReadIndex uint16 = 2 // nothing -> readProof; leader
 	methodMember    uint16 = 3 // nothing -> nothing, or ErrNotMember; leader
 )
 
@@ -113,7 +112,7 @@ func (s *Store) handleReadIndex(ctx context.Context, from string, _ []byte) ([]b
 	if err != nil {
 		return nil, EncodeError(err)
 	}
-	return binary.BigEndian.AppendUint64(nil, index), nil
+	return s.readProof(index).encode(), nil
 }
 
 func (s *Store) handleMember(ctx context.Context, from string, _ []byte) ([]byte, error) {

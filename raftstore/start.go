@@ -57,6 +57,11 @@ func (r *recovery) run() (recovered, error) {
 	if out.newest != nil {
 		snapIndex = out.newest.Index
 	}
+	if snapIndex > 0 && r.last == 0 && r.term == 0 {
+		// With the log went what was written since, and the votes this node has given.
+		return out, fmt.Errorf("%w: there is a snapshot up to index %d, but the raft log is gone: put %s back, or %s",
+			ErrDamaged, snapIndex, r.logs.dir, r.wayBack())
+	}
 	var fresh bool
 	if out.db, fresh, err = r.engine(snapIndex); err != nil {
 		return out, err
@@ -133,10 +138,10 @@ func (r *recovery) engine(snapIndex uint64) (db *persistence.DB, fresh bool, err
 	case db.MaxVersion() > max(r.last, snapIndex):
 		why = fmt.Sprintf("it has entries up to %d, but the log and the snapshots only up to %d",
 			db.MaxVersion(), max(r.last, snapIndex))
-		if r.last == 0 && snapIndex == 0 && r.term == 0 {
+		if newest := db.MaxVersion(); r.last == 0 && snapIndex == 0 && r.term == 0 {
 			_ = db.Close()
 			return nil, false, fmt.Errorf("%w: the engine has data up to index %d, but the raft log and the snapshots are gone: "+
-				"put %s back, or %s", ErrDamaged, db.MaxVersion(), r.logs.dir, r.wayBack())
+				"put %s back, or %s", ErrDamaged, newest, r.logs.dir, r.wayBack())
 		}
 	default:
 		return db, false, nil

@@ -44,6 +44,7 @@ type Store struct {
 	reads   *rounds
 	fresh   *freshness
 	waiter  *proposalWaiter
+	commits *commitTeller
 	metrics *metrics
 
 	// up is closed when the node is open.
@@ -61,6 +62,10 @@ type Store struct {
 
 // NodeID is this node's name in the cluster.
 func (s *Store) NodeID() string { return s.id.NodeID() }
+
+// Incarnation is the name of this node's data directory: random, and another one
+// when the directory was cleared. In memory, of this Store.
+func (s *Store) Incarnation() string { return s.id.incarnation }
 
 // ClusterID is the cluster this node belongs to, "" before it joined one.
 func (s *Store) ClusterID() string { return s.id.ClusterID() }

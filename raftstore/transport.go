@@ -96,6 +96,20 @@ func (t *transport) pass(rpc raft.RPC) {
 	}
 }
 
+// tell hands raft a message of the leader that came another way, and says whether
+// raft took it.
+func (t *transport) tell(m *raft.AppendEntriesRequest) bool {
+	back := make(chan raft.RPCResponse, 1)
+	t.pass(raft.RPC{Command: m, RespChan: back})
+	select {
+	case resp := <-back:
+		r, ok := resp.Response.(*raft.AppendEntriesResponse)
+		return ok && resp.Error == nil && r.Success
+	case <-t.stop:
+		return false
+	}
+}
+
 // listen notes the leader's commit index when raft accepts a message.
 func (t *transport) listen(rpc raft.RPC) raft.RPC {
 	req, ok := rpc.Command.(*raft.AppendEntriesRequest)
