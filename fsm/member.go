@@ -22,6 +22,7 @@ func applyMemberSet(tx *persistence.Tx, payload []byte) (*command.Result, error)
 		RaftAddress: m.RaftAddress,
 		ApiAddress:  m.ApiAddress,
 		WantVoter:   m.WantVoter,
+		Incarnation: m.Incarnation,
 		ModifyIndex: tx.Index(),
 	})
 	if err != nil {

@@ -147,7 +147,8 @@ func (h history) checkMembers(t *testing.T, m *fsmtest.Machine) {
 	}
 	for _, got := range members {
 		want := h.model.Members[got.Id]
-		if got.RaftAddress != want.GetRaftAddress() || got.ApiAddress != want.GetApiAddress() || got.WantVoter != want.GetWantVoter() {
+		if got.RaftAddress != want.GetRaftAddress() || got.ApiAddress != want.GetApiAddress() || got.WantVoter != want.GetWantVoter() ||
+			got.Incarnation != want.GetIncarnation() {
 			t.Errorf("member %v, want %v", got, want)
 		}
 	}

@@ -628,11 +628,13 @@ func (x *ClusterInit) GetClusterId() string {
 }
 
 type MemberSet struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	RaftAddress   string                 `protobuf:"bytes,2,opt,name=raft_address,json=raftAddress,proto3" json:"raft_address,omitempty"`
-	ApiAddress    string                 `protobuf:"bytes,3,opt,name=api_address,json=apiAddress,proto3" json:"api_address,omitempty"`
-	WantVoter     bool                   `protobuf:"varint,4,opt,name=want_voter,json=wantVoter,proto3" json:"want_voter,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Id          string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	RaftAddress string                 `protobuf:"bytes,2,opt,name=raft_address,json=raftAddress,proto3" json:"raft_address,omitempty"`
+	ApiAddress  string                 `protobuf:"bytes,3,opt,name=api_address,json=apiAddress,proto3" json:"api_address,omitempty"`
+	WantVoter   bool                   `protobuf:"varint,4,opt,name=want_voter,json=wantVoter,proto3" json:"want_voter,omitempty"`
+	// incarnation is the node's data directory; "" = not known.
+	Incarnation   string `protobuf:"bytes,5,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -693,6 +695,13 @@ func (x *MemberSet) GetWantVoter() bool {
 		return x.WantVoter
 	}
 	return false
+}
+
+func (x *MemberSet) GetIncarnation() string {
+	if x != nil {
+		return x.Incarnation
+	}
+	return ""
 }
 
 type MemberRemove struct {
@@ -985,14 +994,15 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\x04else\x18\x03 \x03(\v2\x15.konsul.command.v1.OpR\x04else\",\n" +
 	"\vClusterInit\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x01 \x01(\tR\tclusterId\"~\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\"\xa0\x01\n" +
 	"\tMemberSet\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\x12\x1f\n" +
 	"\vapi_address\x18\x03 \x01(\tR\n" +
 	"apiAddress\x12\x1d\n" +
 	"\n" +
-	"want_voter\x18\x04 \x01(\bR\twantVoter\"\x1e\n" +
+	"want_voter\x18\x04 \x01(\bR\twantVoter\x12 \n" +
+	"\vincarnation\x18\x05 \x01(\tR\vincarnation\"\x1e\n" +
 	"\fMemberRemove\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\"\xda\x02\n" +
 	"\x06Result\x122\n" +

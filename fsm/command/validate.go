@@ -141,10 +141,15 @@ func (m *MemberSet) validate() error {
 	if err := checkName("raft_address", m.RaftAddress, MaxAddressLen); err != nil {
 		return err
 	}
-	if m.ApiAddress == "" {
-		return nil // a member that does not serve HTTP, or not yet
+	if m.ApiAddress != "" { // "" = a member that does not serve HTTP, or not yet
+		if err := checkName("api_address", m.ApiAddress, MaxAddressLen); err != nil {
+			return err
+		}
 	}
-	return checkName("api_address", m.ApiAddress, MaxAddressLen)
+	if m.Incarnation == "" {
+		return nil
+	}
+	return checkName("incarnation", m.Incarnation, MaxNodeIDLen)
 }
 
 func (m *MemberRemove) validate() error { return checkName("id", m.Id, MaxNodeIDLen) }

@@ -60,6 +60,7 @@ func TestLimits(t *testing.T) {
 		"node id of 129":           {&command.MemberSet{Id: key(129), RaftAddress: "a:1"}, "id"},
 		"address of 513":           {&command.MemberSet{Id: "n", RaftAddress: key(513)}, "raft_address"},
 		"api address of 513":       {&command.MemberSet{Id: "n", RaftAddress: "a:1", ApiAddress: key(513)}, "api_address"},
+		"incarnation of 129":       {&command.MemberSet{Id: "n", RaftAddress: "a:1", Incarnation: key(129)}, "incarnation"},
 		"removed id of 129":        {&command.MemberRemove{Id: key(129)}, "id"},
 		"cluster id of 129":        {&command.ClusterInit{ClusterId: key(129)}, "cluster_id"},
 	} {

@@ -31,7 +31,7 @@ func (g *Generator) Next(model *Model) Command {
 		return Command{Type: command.Type_TYPE_CLUSTER_INIT, Message: &command.ClusterInit{ClusterId: fmt.Sprintf("c%d", r.IntN(2))}}
 	case p < 3:
 		return Command{Type: command.Type_TYPE_MEMBER_SET, Message: &command.MemberSet{
-			Id: g.node(), RaftAddress: fmt.Sprintf("10.0.0.%d:1", r.IntN(9)), ApiAddress: "x:2", WantVoter: r.IntN(2) == 0}}
+			Id: g.node(), RaftAddress: fmt.Sprintf("10.0.0.%d:1", r.IntN(9)), ApiAddress: "x:2", WantVoter: r.IntN(2) == 0, Incarnation: fmt.Sprint("i", r.IntN(3))}}
 	case p < 4:
 		return Command{Type: command.Type_TYPE_MEMBER_REMOVE, Message: &command.MemberRemove{Id: g.node()}}
 	case p < 8 && len(g.sent) > 0: // a retry, or a key used again for something else

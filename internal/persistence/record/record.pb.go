@@ -203,8 +203,11 @@ type Member struct {
 	// api_address is host:port of the node's HTTP API.
 	ApiAddress string `protobuf:"bytes,3,opt,name=api_address,json=apiAddress,proto3" json:"api_address,omitempty"`
 	// want_voter: promote the node to a voter once it has caught up.
-	WantVoter     bool   `protobuf:"varint,4,opt,name=want_voter,json=wantVoter,proto3" json:"want_voter,omitempty"`
-	ModifyIndex   uint64 `protobuf:"varint,5,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
+	WantVoter   bool   `protobuf:"varint,4,opt,name=want_voter,json=wantVoter,proto3" json:"want_voter,omitempty"`
+	ModifyIndex uint64 `protobuf:"varint,5,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
+	// incarnation is the data directory the member lives in: the same id with another one
+	// has forgotten what it acknowledged and is not this member. "" = not known.
+	Incarnation   string `protobuf:"bytes,6,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -272,6 +275,13 @@ func (x *Member) GetModifyIndex() uint64 {
 		return x.ModifyIndex
 	}
 	return 0
+}
+
+func (x *Member) GetIncarnation() string {
+	if x != nil {
+		return x.Incarnation
+	}
+	return ""
 }
 
 // Cluster is the value under "sys:cluster".
@@ -527,7 +537,7 @@ const file_internal_persistence_record_record_proto_rawDesc = "" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12!\n" +
 	"\fcreate_index\x18\x02 \x01(\x04R\vcreateIndex\x12!\n" +
 	"\fmodify_index\x18\x03 \x01(\x04R\vmodifyIndex\x12\x1a\n" +
-	"\bdeadline\x18\x04 \x01(\x03R\bdeadline\"\x9e\x01\n" +
+	"\bdeadline\x18\x04 \x01(\x03R\bdeadline\"\xc0\x01\n" +
 	"\x06Member\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\x12\x1f\n" +
@@ -535,7 +545,8 @@ const file_internal_persistence_record_record_proto_rawDesc = "" +
 	"apiAddress\x12\x1d\n" +
 	"\n" +
 	"want_voter\x18\x04 \x01(\bR\twantVoter\x12!\n" +
-	"\fmodify_index\x18\x05 \x01(\x04R\vmodifyIndex\"<\n" +
+	"\fmodify_index\x18\x05 \x01(\x04R\vmodifyIndex\x12 \n" +
+	"\vincarnation\x18\x06 \x01(\tR\vincarnation\"<\n" +
 	"\aCluster\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fcreate_index\x18\x02 \x01(\x04R\vcreateIndex\"^\n" +
