@@ -22,7 +22,7 @@ func Open(cfg Config) (*Store, error) {
 	s := &Store{
 		cfg: cfg, log: cfg.Logger.Named("raftstore"),
 		up: make(chan struct{}), closing: make(chan struct{}), stop: make(chan struct{}), shutDone: make(chan struct{}),
-		acks: newAcks(), leader: newLeadership(), fresh: &freshness{},
+		acks: newAcks(), leader: newLeadership(), fresh: &freshness{}, proved: &freshness{},
 	}
 	if err := s.open(); err != nil {
 		s.abandon()

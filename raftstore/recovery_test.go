@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/neogan74/konsul/fsm/command"
 	"github.com/neogan74/konsul/raftstore"
 	"github.com/neogan74/konsul/raftstore/raftstoretest"
 )
@@ -55,6 +56,10 @@ func filled(t *testing.T, snapshot bool) *raftstoretest.Node {
 	t.Helper()
 	c := raftstoretest.New(t, 1, func(_ int, cfg *raftstore.Config) { cfg.TrailingLogs = 1 })
 	n := c.Nodes[0]
+	init := &command.ClusterInit{ClusterId: n.Store.ClusterID()}
+	if _, err := n.Store.Apply(context.Background(), command.Type_TYPE_CLUSTER_INIT, init, ""); err != nil {
+		t.Fatal(err)
+	}
 	for i := range 20 {
 		n.MustPut(fmt.Sprintf("k%d", i), "v")
 	}
@@ -141,7 +146,7 @@ func TestLostPartsAreRefused(t *testing.T) {
 		},
 		"the node id":       func(dir string) { remove(t, filepath.Join(dir, "node-id")) },
 		"half of it":        func(dir string) { write(t, filepath.Join(dir, "node-id"), "\n") },
-		"a legible node id": func(dir string) { write(t, filepath.Join(dir, "node-id"), "\x00\x01n") },
+		"a node id in letters": func(dir string) { write(t, filepath.Join(dir, "node-id"), "\x00\x01n") },
 		"its cluster": func(dir string) {
 			write(t, filepath.Join(dir, "cluster.json"), `{"format":1,"cluster_id":"another"}`)
 		},

@@ -136,12 +136,19 @@ func (r *recovery) engine(snapIndex uint64) (db *persistence.DB, fresh bool, err
 	case !r.cfg.SyncWrites && !r.clean && (r.last > 0 || snapIndex > 0):
 		why = "writes are not synced and the last shutdown was not clean"
 	case db.MaxVersion() > max(r.last, snapIndex):
-		why = fmt.Sprintf("it has entries up to %d, but the log and the snapshots only up to %d",
-			db.MaxVersion(), max(r.last, snapIndex))
-		if newest := db.MaxVersion(); r.last == 0 && snapIndex == 0 && r.term == 0 {
+		newest := db.MaxVersion()
+		why = fmt.Sprintf("it has entries up to %d, but the log and the snapshots only up to %d", newest, max(r.last, snapIndex))
+		if r.last == 0 && snapIndex == 0 && r.term == 0 {
 			_ = db.Close()
 			return nil, false, fmt.Errorf("%w: the engine has data up to index %d, but the raft log and the snapshots are gone: "+
 				"put %s back, or %s", ErrDamaged, newest, r.logs.dir, r.wayBack())
+		}
+		if r.cfg.SyncWrites {
+			// The log had these entries on disk before the engine did: they were acknowledged,
+			// and the engine may be the last to have them.
+			_ = db.Close()
+			return nil, false, fmt.Errorf("%w: the engine is ahead of the raft log: %s: put %s back, or %s",
+				ErrDamaged, why, r.logs.dir, r.wayBack())
 		}
 	default:
 		return db, false, nil
