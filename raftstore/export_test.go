@@ -1,6 +1,10 @@
 package raftstore
 
-import "github.com/hashicorp/raft"
+import (
+	"time"
+
+	"github.com/hashicorp/raft"
+)
 
 // TrustVerifyLeader leaves the causal part of the read proof out.
 func (c *Config) TrustVerifyLeader() { c.trustVerifyLeader = true }
@@ -58,3 +62,9 @@ func (s *Store) FirstLogIndex() uint64 {
 func (s *Store) RefusedAtOnce() bool {
 	return refused(s.raft.Apply(officeEntry, 0))
 }
+
+// Heard pretends that the leader said what is committed.
+func (s *Store) Heard(commit uint64) { s.heard(commit, time.Now()) }
+
+// Staleness is what a stale read would say.
+func (s *Store) Staleness() time.Duration { return s.staleness() }

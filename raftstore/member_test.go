@@ -198,6 +198,38 @@ func TestStaleness(t *testing.T) {
 	}
 }
 
+// A follower that is thousands of entries behind hears of the newest all the same.
+func TestWhatWasNotReceivedIsNotFresh(t *testing.T) {
+	n := raftstoretest.Start(t, raftstoretest.Config(t, "alone"))
+	n.Store.Heard(100)
+	if got := n.Store.Staleness(); got >= 0 {
+		t.Errorf("without any entry it says it is %s stale", got)
+	}
+}
+
+// A paused follower wakes up to old messages that look new. What bounds a read is
+// what it asked for itself.
+func TestABoundedReadProvesItsBound(t *testing.T) {
+	c := raftstoretest.New(t, 3)
+	c.Leader().MustPut("a", "1")
+	n := c.Followers()[0]
+	bounded := raftstore.ReadOptions{Consistency: raftstore.Stale, MaxStale: time.Hour}
+	raftstoretest.Eventually(t, func() error { // the round proves the reads that follow
+		_, err := n.Get("a", bounded)
+		return err
+	})
+	n.Isolate()
+	if got, err := n.Get("a", bounded); err != nil || got != "1" {
+		t.Errorf("within an hour of the proof it read %q, %v", got, err)
+	}
+	bounded.MaxStale = time.Nanosecond
+	n.Store.Heard(n.Store.CommitIndex())
+	if v, _, err := n.Store.View(within(t, 300*time.Millisecond), bounded); err == nil {
+		v.Close()
+		t.Error("it took the leader's word for its own proof")
+	}
+}
+
 func TestMetrics(t *testing.T) {
 	c := raftstoretest.New(t, 3)
 	c.Leader().MustPut("a", "1")

@@ -66,6 +66,7 @@ func (s *Store) readRound(ctx context.Context) (uint64, error) {
 	// Several tries fit into an election; a leader that is gone must not eat the time of all.
 	ctx, cancel := context.WithTimeout(ctx, 2*s.cfg.Heartbeat)
 	defer cancel()
+	begun := time.Now()
 	b, err := s.client.Call(ctx, addr, methodReadIndex, nil)
 	if err != nil {
 		return 0, s.remoteRead(addr, err)
@@ -74,6 +75,7 @@ func (s *Store) readRound(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("%w: asking %s: %w", ErrNotReady, addr, err)
 	}
+	s.proved.note(s, proof.index, begun)
 	s.commits.learn(committed{readProof: proof, leader: id, addr: addr})
 	return proof.index, nil
 }

@@ -42,7 +42,8 @@ type Store struct {
 	leader  *leadership
 	members *membershipWatch
 	reads   *rounds
-	fresh   *freshness
+	fresh   *freshness // by what was heard of the leader
+	proved  *freshness // by what was asked of it
 	waiter  *proposalWaiter
 	commits *commitTeller
 	metrics *metrics

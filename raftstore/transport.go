@@ -81,7 +81,8 @@ func (t *transport) pump() {
 				rpc.Respond(nil, errNotCandidate)
 				continue
 			}
-			t.pass(t.listen(rpc))
+			t.listen(rpc.Command)
+			t.pass(rpc)
 		case <-t.stop:
 			return
 		}
@@ -110,29 +111,14 @@ func (t *transport) tell(m *raft.AppendEntriesRequest) bool {
 	}
 }
 
-// listen notes the leader's commit index when raft accepts a message.
-func (t *transport) listen(rpc raft.RPC) raft.RPC {
-	req, ok := rpc.Command.(*raft.AppendEntriesRequest)
-	heard := t.heard.Load()
-	if !ok || heard == nil || req.LeaderCommitIndex == 0 {
-		return rpc
+// listen notes the commit index that the leader of this node's term claims. That
+// is true of the leader whether or not raft can use the message.
+func (t *transport) listen(cmd any) {
+	req, ok := cmd.(*raft.AppendEntriesRequest)
+	heard, plain := t.heard.Load(), t.plain.Load()
+	if ok && req.LeaderCommitIndex > 0 && heard != nil && plain != nil && (*plain)(req.Term) {
+		(*heard)(req.LeaderCommitIndex, time.Now())
 	}
-	at := time.Now()
-	out, back := rpc.RespChan, make(chan raft.RPCResponse, 1)
-	rpc.RespChan = back
-	t.wg.Add(1)
-	go func() {
-		defer t.wg.Done()
-		select {
-		case resp := <-back:
-			if r, ok := resp.Response.(*raft.AppendEntriesResponse); ok && resp.Error == nil && r.Success {
-				(*heard)(req.LeaderCommitIndex, at)
-			}
-			out <- resp
-		case <-t.stop:
-		}
-	}()
-	return rpc
 }
 
 // SetHeartbeatHandler implements raft.Transport.

@@ -25,8 +25,9 @@ const (
 // ReadOptions say what a read needs.
 type ReadOptions struct {
 	Consistency Consistency
-	// MaxStale bounds how stale a Stale read may be; beyond it the read becomes a
-	// linearizable one. 0 = no bound.
+	// MaxStale bounds how stale a Stale read may be. What is not proved to be within
+	// it becomes a linearizable read, about once in that time on a follower: a round
+	// proves it for the reads that follow. 0 = no bound.
 	MaxStale time.Duration
 	// At reads the past: the state as of this index. 0 = the newest.
 	At uint64
@@ -53,7 +54,7 @@ func (s *Store) View(ctx context.Context, o ReadOptions) (*persistence.View, Rea
 	info.Leader, _, _ = s.Leader()
 	if o.Consistency == Stale {
 		info.Staleness = s.staleness()
-		if o.MaxStale > 0 && (info.Staleness < 0 || info.Staleness > o.MaxStale) {
+		if o.MaxStale > 0 && !s.within(o.MaxStale) {
 			o.Consistency, info.Staleness = Linearizable, 0
 		}
 	}
@@ -150,26 +151,38 @@ const (
 	markEvery = 5 * time.Millisecond
 )
 
-// heard is told the leader's commit index with each message accepted from it.
-func (s *Store) heard(commit uint64, now time.Time) {
-	f := s.fresh
+// heard is told the leader's commit index with each message from it.
+func (s *Store) heard(commit uint64, at time.Time) { s.fresh.note(s, commit, at) }
+
+// note says that at this time nothing beyond commit was committed.
+func (f *freshness) note(s *Store, commit uint64, at time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if n := len(f.marks); n > 0 && (now.Sub(f.marks[n-1].at) < markEvery || n == maxMarks) {
-		if n == maxMarks {
-			f.settleLocked(s)
-		}
-		if n := len(f.marks); n == maxMarks || (n > 0 && now.Sub(f.marks[n-1].at) < markEvery) {
+	if f.recentLocked(at) {
+		return
+	}
+	if len(f.marks) == maxMarks {
+		f.settleLocked(s)
+		if len(f.marks) == maxMarks || f.recentLocked(at) {
 			return
 		}
 	}
-	f.marks = append(f.marks, mark{at: now, commit: commit})
+	f.marks = append(f.marks, mark{at: at, commit: commit})
+}
+
+func (f *freshness) recentLocked(at time.Time) bool {
+	n := len(f.marks)
+	return n > 0 && n < maxMarks && at.Sub(f.marks[n-1].at) < markEvery
 }
 
 // settleLocked drops the marks whose commit index is visible here.
 func (f *freshness) settleLocked(s *Store) {
 	for len(f.marks) > 0 {
-		index, err := s.logs.settled(f.marks[0].commit, s.db.Published)
+		commit := f.marks[0].commit
+		if commit > s.raft.LastIndex() {
+			return // not even received
+		}
+		index, err := s.logs.settled(commit, s.db.Published)
 		if err != nil || index > s.db.Published() {
 			return
 		}
@@ -178,13 +191,8 @@ func (f *freshness) settleLocked(s *Store) {
 	}
 }
 
-// staleness is how long ago this node's version was the newest, as the leader
-// of the time knew; -1 = never heard.
-func (s *Store) staleness() time.Duration {
-	if s.raft.State() == raft.Leader {
-		return s.leaderStaleness()
-	}
-	f := s.fresh
+// age is how long ago this node's version was the newest; -1 = not known.
+func (f *freshness) age(s *Store) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.settleLocked(s)
@@ -192,6 +200,29 @@ func (s *Store) staleness() time.Duration {
 		return -1
 	}
 	return time.Since(f.fresh)
+}
+
+// staleness is how long ago this node's version was the newest, by when it heard
+// of the leader; -1 = never heard. A message may have been long on its way, most of
+// all if this node was paused, so this informs and bounds nothing.
+func (s *Store) staleness() time.Duration {
+	if s.raft.State() == raft.Leader {
+		return s.leaderStaleness()
+	}
+	return s.fresh.age(s)
+}
+
+// within says whether this node's version was certainly the newest at a time not
+// longer ago than limit. A follower knows that from the read rounds that it began
+// itself; the leader from acknowledgements, by when their messages were sent.
+func (s *Store) within(limit time.Duration) bool {
+	age := time.Duration(0)
+	if s.raft.State() == raft.Leader {
+		age = s.leaderStaleness()
+	} else {
+		age = s.proved.age(s)
+	}
+	return age >= 0 && age <= limit
 }
 
 // leaderStaleness is how long ago a majority certainly took this node for the leader.
