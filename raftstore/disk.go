@@ -30,6 +30,9 @@ type diskWatch struct {
 	log   hclog.Logger
 	// onFull is called, from run's goroutine, when the disk falls below the floor.
 	onFull func()
+	// starved, if set, says that the engine cannot go on for want of space: its own
+	// needs may be above the floor.
+	starved func() bool
 
 	low  atomic.Bool
 	free atomic.Int64
@@ -53,13 +56,14 @@ func (d *diskWatch) check() {
 		return
 	}
 	d.free.Store(free)
+	starved := d.starved != nil && d.starved()
 	switch low := d.low.Load(); {
-	case !low && free < d.floor:
+	case !low && (starved || free < d.floor):
 		d.low.Store(true)
 		d.log.Error("disk is full: this node takes no writes until space is freed",
-			"dir", d.dir, "free", free, "floor", d.floor)
+			"dir", d.dir, "free", free, "floor", d.floor, "engine_waits", starved)
 		d.onFull()
-	case low && free >= d.floor+d.floor/4:
+	case low && !starved && free >= d.floor+d.floor/4:
 		d.low.Store(false)
 		d.log.Info("disk has space again: this node takes writes", "dir", d.dir, "free", free, "floor", d.floor)
 	}

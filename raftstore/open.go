@@ -169,7 +169,7 @@ func (s *Store) begin() {
 		s.trans.plain.Store(&plain)
 		s.trans.heard.Store(&heard)
 	}
-	s.disk.onFull = s.giveUpLeadership
+	s.disk.onFull, s.disk.starved = s.giveUpLeadership, s.db.ShortOfSpace
 	for _, fn := range []func(){
 		func() { s.disk.run(s.stop) }, s.watchLeadership, s.watchStall, s.watchMembership, s.waiter.run, s.commits.run,
 	} {

@@ -236,3 +236,20 @@ func TestAppliedEntriesAreNeverCutOff(t *testing.T) {
 		t.Fatalf("cutting off what a snapshot covers: %v", err)
 	}
 }
+
+// An engine that waits for space makes the disk full, whatever the floor says.
+func TestDiskIsFullWhenTheEngineWaits(t *testing.T) {
+	d := newDiskWatch(t.TempDir(), 1, hclog.NewNullLogger())
+	waits, calls := true, 0
+	d.starved, d.onFull = func() bool { return waits }, func() { calls++ }
+	d.check()
+	d.check()
+	if !d.full() || calls != 1 {
+		t.Errorf("full %v, told %d times", d.full(), calls)
+	}
+	waits = false
+	d.check()
+	if d.full() {
+		t.Error("still full")
+	}
+}

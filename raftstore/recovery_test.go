@@ -144,8 +144,8 @@ func TestLostPartsAreRefused(t *testing.T) {
 				write(t, path, "")
 			}
 		},
-		"the node id":       func(dir string) { remove(t, filepath.Join(dir, "node-id")) },
-		"half of it":        func(dir string) { write(t, filepath.Join(dir, "node-id"), "\n") },
+		"the node id":          func(dir string) { remove(t, filepath.Join(dir, "node-id")) },
+		"half of it":           func(dir string) { write(t, filepath.Join(dir, "node-id"), "\n") },
 		"a node id in letters": func(dir string) { write(t, filepath.Join(dir, "node-id"), "\x00\x01n") },
 		"its cluster": func(dir string) {
 			write(t, filepath.Join(dir, "cluster.json"), `{"format":1,"cluster_id":"another"}`)

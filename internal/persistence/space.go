@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,7 +23,12 @@ type space struct {
 	gen    *generation
 	budget int64 // bytes that may still be written before the next look
 	warned bool
+	short  atomic.Bool // wait is waiting
 }
+
+// ShortOfSpace reports whether applying waits for free disk. What is proposed
+// meanwhile would wait behind it, so a node should not take it.
+func (db *DB) ShortOfSpace() bool { return db.space.short.Load() }
 
 const (
 	// perWrite is what Badger adds to a write, at most: skip list node, log header,
@@ -83,6 +89,7 @@ func (s *space) wait(db *DB, g *generation, n int64) error {
 		err := s.refill(g, db.opts.Badger, n)
 		warn := err != nil && !s.warned
 		s.warned = err != nil
+		s.short.Store(err != nil)
 		s.mu.Unlock()
 		if err == nil {
 			continue
