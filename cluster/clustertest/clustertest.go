@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -196,14 +197,21 @@ func goroutines() []string {
 	return out
 }
 
+// freeAddr finds a port below those that the system gives to outgoing
+// connections: one of these could take it while its node is stopped.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var last error
+	for range 100 {
+		ln, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 12000+rand.N(20000)))
+		if err == nil {
+			defer ln.Close()
+			return ln.Addr().String()
+		}
+		last = err
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	t.Fatal(last)
+	return ""
 }
 
 // clear removes a data directory.

@@ -62,19 +62,19 @@ func (n *Node) Start() {
 		n.opts.Cluster(&cc)
 	}
 	n.Store, n.Manager = store, cluster.New(cc, store)
-	n.serve()
 	ctx, cancel := context.WithCancel(context.Background())
 	n.stop, n.done = cancel, make(chan error, 1)
 	go func(m *cluster.Manager, done chan<- error) { done <- m.Run(ctx) }(n.Manager, n.done)
+	n.serve()
 }
 
 func (n *Node) serve() {
 	n.t.Helper()
+	n.http = &http.Server{Handler: Mux(n.Manager), ReadHeaderTimeout: 5 * time.Second}
 	ln, err := net.Listen("tcp", n.API)
 	if err != nil {
-		n.t.Fatal(err)
+		n.t.Fatal(err) // Stop, a cleanup, closes the store
 	}
-	n.http = &http.Server{Handler: Mux(n.Manager), ReadHeaderTimeout: 5 * time.Second}
 	go func(s *http.Server) { _ = s.Serve(ln) }(n.http)
 }
 
