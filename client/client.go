@@ -40,6 +40,8 @@ type Config struct {
 	// that a write with an unknown outcome can be sent again. It costs the cluster the
 	// memory of the answer.
 	AutoIdempotency bool
+	// OnRetry, if not nil, is told why a call failed before it waits and sends again.
+	OnRetry func(err error)
 }
 
 // Client talks to a cluster. It is safe for concurrent use and needs no closing,
@@ -53,6 +55,7 @@ type Client struct {
 	retryTimeout    time.Duration
 	failFast        bool
 	autoIdempotency bool
+	onRetry         func(error)
 }
 
 // New checks the configuration; it sends nothing.
@@ -68,6 +71,7 @@ func New(cfg Config) (*Client, error) {
 		retryTimeout:    orDefault(cfg.RetryTimeout, DefaultRetryTimeout),
 		failFast:        cfg.FailFast,
 		autoIdempotency: cfg.AutoIdempotency,
+		onRetry:         cfg.OnRetry,
 	}
 	for _, text := range cfg.Addresses {
 		address, err := parseAddress(text)

@@ -34,8 +34,10 @@ type Status struct {
 	Address      string `json:"address"`
 	APIAddress   string `json:"api_address"`
 	// HasState: the node holds the state of a cluster.
-	HasState bool   `json:"has_state"`
-	Version  string `json:"version"`
+	HasState bool `json:"has_state"`
+	// BootstrapExpect is how many new nodes are to form the cluster.
+	BootstrapExpect int    `json:"bootstrap_expect"`
+	Version         string `json:"version"`
 }
 
 // Leader is who leads.

@@ -43,6 +43,9 @@ var (
 	// ErrUnauthenticated and ErrForbidden: the token is missing or unknown, or may not do this.
 	ErrUnauthenticated = errors.New("unauthenticated")
 	ErrForbidden       = errors.New("forbidden")
+	// ErrNotKonsul: the answer is not one of Konsul's API. After a write without an
+	// error status it is ErrOutcomeUnknown, too.
+	ErrNotKonsul = errors.New("not Konsul's answer")
 )
 
 // Codes made by this package; all others are the server's.
@@ -104,8 +107,10 @@ type Error struct {
 	// RetryAfter is how long the server asks to wait; 0 = it does not say.
 	RetryAfter time.Duration
 
-	cause error
-	write bool
+	cause   error
+	write   bool
+	foreign bool // ErrNotKonsul
+	told    bool // Message says what cause is
 }
 
 // Error says what happened, without the address: callers know what they asked.
@@ -117,7 +122,7 @@ func (e *Error) Error() string {
 	if e.Status != 0 {
 		text += fmt.Sprintf(" (%s, HTTP %d)", e.Code, e.Status)
 	}
-	if e.cause != nil {
+	if e.cause != nil && !e.told {
 		text += ": " + e.cause.Error()
 	}
 	return text
@@ -130,6 +135,8 @@ func (e *Error) Unwrap() error { return e.cause }
 func (e *Error) Is(target error) bool {
 	kind := codes[e.Code]
 	switch target {
+	case ErrNotKonsul:
+		return e.foreign
 	case ErrNotApplied:
 		return kind.notApplied
 	case ErrOutcomeUnknown:
@@ -137,6 +144,12 @@ func (e *Error) Is(target error) bool {
 	default:
 		return kind.sentinel != nil && kind.sentinel == target
 	}
+}
+
+// removed: the node says that it was taken out of its cluster, which no waiting
+// changes. The API has no code of its own for it.
+func (e *Error) removed() bool {
+	return errors.Is(e, ErrNotReady) && strings.Contains(e.Message, "removed from the cluster")
 }
 
 // IsNotFound reports whether the key (or route) is not there.
@@ -181,7 +194,7 @@ func decodeError(status int, header http.Header, body []byte) *Error {
 	var b errorBody
 	e := &Error{Status: status, Op: -1, RetryAfter: retryAfter(header)}
 	if json.Unmarshal(body, &b) != nil || b.Code == "" {
-		e.Code = fmt.Sprintf("http_%d", status)
+		e.Code, e.foreign = fmt.Sprintf("http_%d", status), true
 		e.Message = http.StatusText(status)
 		return e
 	}

@@ -38,8 +38,9 @@ type request struct {
 
 // response is a complete answer.
 type response struct {
-	status int
-	body   []byte
+	status  int
+	body    []byte
+	address string
 }
 
 // decode reads the JSON of the answer. After a write a broken answer means that the
@@ -54,7 +55,7 @@ func (r *response) decode(req *request, into any) error {
 		code = codeOutcomeUnknown
 	}
 	return &Error{Status: r.status, Code: code, Message: "the answer is not the JSON it should be",
-		Op: -1, cause: err, write: !req.read}
+		Op: -1, Address: r.address, cause: err, write: !req.read, foreign: true}
 }
 
 // call sends a request (again, where that is safe) and decodes the answer into out.
@@ -79,12 +80,15 @@ func (c *Client) do(ctx context.Context, req *request) (*response, error) {
 			attempt, cancel = context.WithTimeout(ctx, c.timeout+req.extra)
 			defer cancel()
 		}
+		begin := time.Now()
 		httpResp, failed := c.send(attempt, address, req)
 		if failed != nil {
 			return failed
 		}
 		defer httpResp.Body.Close()
-		resp, failed = readAnswer(httpResp, address, req)
+		if resp, failed = readAnswer(httpResp, address, req); failed != nil {
+			failed.tellTimeout(time.Since(begin))
+		}
 		return failed
 	})
 	if err != nil {
@@ -99,13 +103,16 @@ func (c *Client) send(ctx context.Context, address *url.URL, req *request) (*htt
 	if err != nil {
 		return nil, badRequest("building the request: %v", err)
 	}
+	begin := time.Now()
 	watch := &sentWatch{keyed: req.idempotencyKey != ""}
 	httpReq = httpReq.WithContext(httptrace.WithClientTrace(ctx, watch.trace()))
 	resp, err := c.http.Do(httpReq)
 	if err == nil {
 		return resp, nil
 	}
-	return nil, transportError(address, req, watch.maybeSent(), err)
+	failed := transportError(address, req, watch.maybeSent(), err)
+	failed.tellTimeout(time.Since(begin))
+	return nil, failed
 }
 
 func (c *Client) build(ctx context.Context, address *url.URL, req *request) (*http.Request, error) {
@@ -153,7 +160,7 @@ func readAnswer(resp *http.Response, address *url.URL, req *request) (*response,
 		*req.meta = metaOf(resp.Header)
 	}
 	if ok {
-		return &response{status: resp.StatusCode, body: body}, nil
+		return &response{status: resp.StatusCode, body: body, address: address.Host}, nil
 	}
 	failed := decodeError(resp.StatusCode, resp.Header, body)
 	failed.Address, failed.write = address.Host, !req.read
@@ -176,6 +183,18 @@ func transportError(address *url.URL, req *request, maybeSent bool, err error) *
 		e.Code, e.Message = codeOutcomeUnknown, "no answer from "+address.Host
 	}
 	return e
+}
+
+// tellTimeout says how long the attempt had instead of that a deadline was exceeded.
+func (e *Error) tellTimeout(took time.Duration) {
+	if errors.Is(e.cause, context.DeadlineExceeded) {
+		step := 100 * time.Millisecond
+		if took < time.Second {
+			step = 10 * time.Millisecond
+		}
+		e.Message += " within " + took.Round(step).String()
+		e.told = true
+	}
 }
 
 // sentWatch follows one http.Client.Do. The transport may use several connections for

@@ -34,6 +34,9 @@ func (c *Client) retry(ctx context.Context, req *request, try func(*url.URL) *Er
 		if !again {
 			return run.result(failed)
 		}
+		if wait > 0 && c.onRetry != nil {
+			c.onRetry(failed)
+		}
 		if !sleep(ctx, wait) {
 			failed.cause = errors.Join(failed.cause, ctx.Err())
 			return run.result(failed)
@@ -48,7 +51,7 @@ type attempts struct {
 	failing time.Time // since when; the first attempt's own time (a blocking read's wait) is not the budget's
 	at      uint32    // which address, modulo their number
 	inRound int       // addresses given up in this round
-	refused int       // of those, how many accepted no connection
+	refused int       // of those, how many accepted no connection, or will never serve again
 	rounds  int
 	unknown bool // an earlier attempt may have been applied
 }
@@ -67,7 +70,7 @@ func (a *attempts) next(ctx context.Context, failed *Error) (time.Duration, bool
 	}
 	if elsewhere {
 		a.inRound++
-		if failed.Code == codeUnreachable {
+		if failed.Code == codeUnreachable || failed.removed() {
 			a.refused++
 		}
 		if a.inRound < len(a.client.addresses) {

@@ -342,3 +342,48 @@ func TestConfigurationIsChecked(t *testing.T) {
 		t.Error("a bad address of a node was taken")
 	}
 }
+
+// With FailFast a node that was removed from its cluster is not waited for; another address is.
+func TestARemovedNodeIsNotWaitedFor(t *testing.T) {
+	gone := newDouble(t, says(503, `{"error":"node was removed from the cluster","code":"not_ready"}`))
+	told := 0
+	cfg := client.Config{Addresses: []string{gone.URL}, FailFast: true, OnRetry: func(error) { told++ }}
+	if _, err := newClient(t, cfg).Put(testContext(t), "k", nil); !errors.Is(err, client.ErrNotReady) || len(gone.requests()) != 1 {
+		t.Errorf("%v after %d requests", err, len(gone.requests()))
+	}
+	cfg.Addresses = append(cfg.Addresses, newDouble(t, says(200, putOK)).URL)
+	if _, err := newClient(t, cfg).Put(testContext(t), "k", nil); err != nil || told != 0 {
+		t.Errorf("%v, told %d times", err, told)
+	}
+}
+
+func TestWaitingIsTold(t *testing.T) {
+	d := newDouble(t, script(failure(503, "no_leader"), says(200, putOK)))
+	var told []error
+	cfg := client.Config{Addresses: []string{d.URL}, OnRetry: func(err error) { told = append(told, err) }}
+	if _, err := newClient(t, cfg).Put(testContext(t), "k", nil); err != nil || len(told) != 1 || !errors.Is(told[0], client.ErrNoLeader) {
+		t.Errorf("%v, told %v", err, told)
+	}
+}
+
+// The error says how long was waited, and is still one of a deadline.
+func TestATimeoutSaysHowLong(t *testing.T) {
+	d := newDouble(t, func(_ http.ResponseWriter, r *http.Request, _ int) { <-r.Context().Done() })
+	cfg := client.Config{Addresses: []string{d.URL}, Timeout: 100 * time.Millisecond, RetryTimeout: -1}
+	_, err := newClient(t, cfg).Get(testContext(t), "k")
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), "no answer from "+strings.TrimPrefix(d.URL, "http://")+" within 1") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAnotherServerIsNotKonsul(t *testing.T) {
+	for _, status := range []int{200, 404} {
+		cfg := client.Config{Addresses: []string{newDouble(t, says(status, "<html>")).URL}, RetryTimeout: -1}
+		if _, err := newClient(t, cfg).Get(testContext(t), "k"); !errors.Is(err, client.ErrNotKonsul) {
+			t.Errorf("%d: %v", status, err)
+		}
+	}
+	if _, err := to(t, newDouble(t, failure(404, "key_not_found"))).Get(testContext(t), "k"); errors.Is(err, client.ErrNotKonsul) {
+		t.Error(err)
+	}
+}
