@@ -4,11 +4,9 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/neogan74/konsul/internal/cli"
@@ -36,15 +34,8 @@ func main() {
 // ready for signals: the other commands keep the default, which is to end at once.
 func run(ctx context.Context, args []string, p program, notify func()) int {
 	root := rootCommand(p, notify)
-	root.SetArgs(args)
 	root.SetIn(p.stdin)
 	root.SetOut(p.stdout)
 	root.SetErr(p.stderr)
-	err := root.ExecuteContext(ctx)
-	if err != nil {
-		for line := range strings.SplitSeq(err.Error(), "\n") {
-			fmt.Fprintln(p.stderr, "konsul:", line)
-		}
-	}
-	return cli.ExitCode(err)
+	return cli.Execute(ctx, root, args)
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -37,7 +38,7 @@ func benchCommand() *cobra.Command {
 		Args: args(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.bench(cmd) },
 	}
-	f.register(cmd)
+	f.register(cmd, defaultTimeout)
 	flags := cmd.Flags()
 	flags.StringVar(&f.workload, "workload", "put", "put, get, or mixed (as many gets as puts)")
 	flags.IntVar(&f.cfg.Clients, "clients", 16, "clients at the same time")
@@ -49,6 +50,8 @@ func benchCommand() *cobra.Command {
 	flags.StringVar(&f.consistency, "consistency", "linearizable", "of the gets: linearizable or stale")
 	flags.Uint64Var(&f.cfg.Seed, "seed", 1, "start of the sequence of keys")
 	flags.BoolVar(&f.json, "json", false, "print JSON")
+	completeValues(cmd, "workload", "put", "get", "mixed")
+	completeValues(cmd, "consistency", "linearizable", "stale")
 	return cmd
 }
 
@@ -82,9 +85,27 @@ func (f *benchFlags) bench(cmd *cobra.Command) error {
 		err = printResult(cmd.OutOrStdout(), result)
 	}
 	if err == nil && result.Succeeded == 0 {
-		err = explain("bench", fmt.Errorf("no request succeeded: %s", result.LastError))
+		err = explain("bench", f.nothingSucceeded(cmd, result))
 	}
 	return err
+}
+
+// nothingSucceeded says why. Without a leader a node keeps requests waiting for one, so
+// that a short measurement may end before the first error.
+func (f *benchFlags) nothingSucceeded(cmd *cobra.Command, result *loadgen.Result) error {
+	why := result.LastError
+	if why == "" {
+		why = "none was answered"
+		if c, err := f.client(cmd); err == nil {
+			if _, err = c.Leader(context.WithoutCancel(cmd.Context())); err != nil {
+				why = errorCode(err)
+			}
+		}
+	}
+	if strings.HasPrefix(why, "no_leader") {
+		why += "; are more than half of the nodes running? See `konsul cluster peers`"
+	}
+	return fmt.Errorf("no request succeeded: %s", why)
 }
 
 // target checks the flags.
@@ -102,6 +123,9 @@ func (f *benchFlags) target(cmd *cobra.Command) (*loadgen.HTTPTarget, error) {
 	}
 	target := &loadgen.HTTPTarget{Addresses: c.Addresses(), Token: f.config().Token,
 		Prefix: "bench/", Stale: f.consistency == "stale"}
+	if cmd.Flags().Changed("timeout") {
+		target.Timeout = f.timeout
+	}
 	f.cfg.Target = target
 	if err := f.cfg.Check(); err != nil {
 		return nil, usage(cmd, "%w", err)

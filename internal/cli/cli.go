@@ -23,6 +23,13 @@ const (
 // seconds, and a person is waiting.
 const patience = 10 * time.Second
 
+// The defaults of --timeout: more than a node itself waits for its cluster, and for
+// what moves nodes or data about.
+const (
+	defaultTimeout = 30 * time.Second
+	adminTimeout   = 90 * time.Second
+)
+
 // Commands are the commands of the client side, to be added to the root.
 func Commands(version string) []*cobra.Command {
 	return []*cobra.Command{
@@ -35,26 +42,28 @@ func Commands(version string) []*cobra.Command {
 // come back from Execute, unprinted, and say which command's help to read.
 func Prepare(root *cobra.Command) {
 	root.SilenceErrors, root.SilenceUsage = true, true
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, "%w", err) })
+	root.SetFlagErrorFunc(flagError)
 }
 
-// connection is where and as whom a command asks.
+// connection is where and as whom a command asks, and how long it waits.
 type connection struct {
 	addr, token string
+	timeout     time.Duration
 }
 
 // register adds the flags that all client commands have, to cmd and those below it.
-func (c *connection) register(cmd *cobra.Command) {
-	flags := cmd.PersistentFlags()
-	c.registerOn(flags)
-	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, "%w", err) })
+// timeout is the default of --timeout.
+func (c *connection) register(cmd *cobra.Command, timeout time.Duration) {
+	c.registerOn(cmd.PersistentFlags(), timeout)
+	cmd.SetFlagErrorFunc(flagError)
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 }
 
-func (c *connection) registerOn(flags *pflag.FlagSet) {
+func (c *connection) registerOn(flags *pflag.FlagSet, timeout time.Duration) {
 	flags.StringVar(&c.addr, "http-addr", "",
 		"API address, or several separated by commas for fail-over ["+envAddr+"] (default "+client.DefaultAddress+")")
 	flags.StringVar(&c.token, "token", "", "token sent with every request ["+envToken+"]")
+	flags.DurationVar(&c.timeout, "timeout", timeout, "how long to wait for an answer")
 }
 
 // config resolves flag, environment and default, in this order.
@@ -66,18 +75,26 @@ func (c *connection) config() client.Config {
 	if token == "" {
 		token = os.Getenv(envToken)
 	}
-	cfg := client.Config{Token: token, FailFast: true, RetryTimeout: patience}
+	cfg := client.Config{Token: token, FailFast: true, RetryTimeout: min(patience, c.timeout)}
 	for one := range strings.SplitSeq(addr, ",") {
 		if one = strings.TrimSpace(one); one != "" {
 			cfg.Addresses = append(cfg.Addresses, one)
 		}
 	}
+	// One address that hangs must leave time for the next.
+	share := c.timeout / time.Duration(max(len(cfg.Addresses), 1))
+	cfg.Timeout = min(c.timeout, max(share, client.DefaultTimeout))
 	return cfg
 }
 
 // client makes the client of one command; a bad address is wrong usage.
 func (c *connection) client(cmd *cobra.Command) (*client.Client, error) {
-	made, err := client.New(c.config())
+	if c.timeout <= 0 {
+		return nil, usage(cmd, "--timeout %v: it must be more than 0", c.timeout)
+	}
+	cfg := c.config()
+	cfg.OnRetry = retryReporter(cmd.ErrOrStderr())
+	made, err := client.New(cfg)
 	if err != nil {
 		return nil, usage(cmd, "%w", err)
 	}

@@ -75,12 +75,8 @@ func runContext(ctx context.Context, stdin string, args ...string) outcome {
 	root.SetIn(strings.NewReader(stdin))
 	root.SetOut(&stdout)
 	root.SetErr(&stderr)
-	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
-	if err != nil {
-		stderr.WriteString("konsul: " + err.Error() + "\n")
-	}
-	return outcome{cli.ExitCode(err), stdout.String(), stderr.String()}
+	code := cli.Execute(ctx, root, args)
+	return outcome{code, stdout.String(), stderr.String()}
 }
 
 func (o outcome) check(t *testing.T, code int, stdout string) {
@@ -101,7 +97,7 @@ func TestOutput(t *testing.T) {
 	const peersTable = `NODE      RAFT ADDRESS   API ADDRESS    ROLE       HEALTHY  APPLIED  LAST CONTACT
 n1        10.0.0.1:7000  10.0.0.1:8500  leader     yes      120      -
 node-two  10.0.0.2:7000  10.0.0.2:8500  voter      yes      119      12 ms
-n3        10.0.0.3:7000                 non-voter  no       0        -
+n3        10.0.0.3:7000                 non-voter  no       -        -
 `
 	file := filepath.Join(t.TempDir(), "value")
 	if err := os.WriteFile(file, []byte("from\x00file"), 0o600); err != nil {
@@ -140,16 +136,20 @@ n3        10.0.0.3:7000                 non-voter  no       0        -
 		"txn json": {args: "txn - --json", stdin: `{}`, answer: map[string]string{"POST /txn": `200 {"succeeded":false,"index":5,"results":[{"op":"delete","key":"k","deleted":true}]}`},
 			out: `{"succeeded":false,"index":5,"results":[{"op":"delete","key":"k","deleted":true}]}` + "\n"},
 		"peers": {args: "cluster peers", answer: map[string]string{"GET /cluster/peers": "200 " + peers + "}"}, out: peersTable},
-		"status": {args: "cluster status", answer: map[string]string{"GET /cluster/status": `200 {"cluster_id":"c-1","node_id":"n1","state":"leader","leader_id":"n1","leader_addr":"10.0.0.1:7000","term":3,"commit_index":121,"applied_index":120,` + peers[1:] + "}"},
+		"status": {args: "cluster status", answer: map[string]string{"GET /cluster/status": `200 {"cluster_id":"c-1","node_id":"n1","state":"leader","has_state":true,"leader_id":"n1","leader_addr":"10.0.0.1:7000","term":3,"commit_index":121,"applied_index":120,` + peers[1:] + "}"},
 			out: "cluster        c-1\nnode           n1 (leader)\nleader         n1 (10.0.0.1:7000)\nterm           3\ncommit index   121\napplied index  120\n\n" + peersTable},
-		"join":             {args: "cluster join h:8500", answer: map[string]string{"POST /cluster/join": `200 {"cluster_id":"c-1","node_id":"n4","leader_id":"n1","voter":false}`}, body: `{"join":["h:8500"]}`, out: "n4 has joined the cluster c-1\n"},
-		"leave":            {args: "cluster leave n4", answer: map[string]string{"DELETE /cluster/leave/n4": "200 {}"}, out: "n4 has left the cluster\n"},
-		"leave itself":     {args: "cluster leave", answer: map[string]string{"GET /cluster/status": `200 {"node_id":"n3"}`, "DELETE /cluster/leave/n3": "200 {}"}, out: "n3 has left the cluster\n"},
-		"transfer":         {args: "cluster transfer n2", answer: map[string]string{"POST /cluster/transfer": `200 {}`}, body: `{"to":"n2"}`, out: "n2 leads now\n"},
-		"transfer to any":  {args: "cluster transfer", answer: map[string]string{"POST /cluster/transfer": `200 {"leader_id":"n3"}`}, body: `{}`, out: "n3 leads now\n"},
-		"snapshot":         {args: "cluster snapshot", answer: map[string]string{"POST /cluster/snapshot": `200 {"index":44}`}, out: "snapshot taken at index 44\n"},
-		"snapshot json":    {args: "cluster snapshot --json", answer: map[string]string{"POST /cluster/snapshot": `200 {"index":44}`}, out: "{\"index\":44}\n"},
-		"completion a key": {args: "__complete kv get a", answer: map[string]string{"GET /kv?consistency=stale&limit=200&prefix=a&separator=%2F": `200 {"keys":["a1","a/"],"next":null}`}, out: "a1\na/\n:6\n"},
+		"join": {args: "cluster join h:8500", answer: map[string]string{"POST /cluster/join": `200 {"cluster_id":"c-1","node_id":"n4","leader_id":"n1","voter":false}`}, body: `{"join":["h:8500"]}`, out: "n4 has joined the cluster c-1\n"},
+		"status without a cluster": {args: "cluster status", answer: map[string]string{"GET /cluster/status": `200 {"node_id":"n1","state":"follower","api_address":"h:1"}`},
+			out: "cluster        \nnode           n1 (follower)\nleader         none\nterm           0\ncommit index   0\napplied index  0\n\nnot in a cluster yet: it joins when a node in raft.join lets it, or with `konsul cluster join ADDR --http-addr h:1`\n"},
+		"completion of nodes":    {args: "__complete cluster leave n", answer: map[string]string{"GET /cluster/peers": "200 " + peers + "}"}, out: "n1\tleader\nnode-two\tvoter\nn3\tnon-voter\n:4\n"},
+		"completion of workload": {args: "__complete bench --workload g", out: "put\nget\nmixed\n:4\n"},
+		"leave":                  {args: "cluster leave n4", answer: map[string]string{"DELETE /cluster/leave/n4": "200 {}"}, out: "n4 has left the cluster\n"},
+		"leave itself":           {args: "cluster leave", answer: map[string]string{"GET /cluster/status": `200 {"node_id":"n3"}`, "DELETE /cluster/leave/n3": "200 {}"}, out: "n3 has left the cluster\n"},
+		"transfer":               {args: "cluster transfer n2", answer: map[string]string{"POST /cluster/transfer": `200 {}`}, body: `{"to":"n2"}`, out: "n2 leads now\n"},
+		"transfer to any":        {args: "cluster transfer", answer: map[string]string{"POST /cluster/transfer": `200 {"leader_id":"n3"}`}, body: `{}`, out: "n3 leads now\n"},
+		"snapshot":               {args: "cluster snapshot", answer: map[string]string{"POST /cluster/snapshot": `200 {"index":44}`}, out: "snapshot taken at index 44\n"},
+		"snapshot json":          {args: "cluster snapshot --json", answer: map[string]string{"POST /cluster/snapshot": `200 {"index":44}`}, out: "{\"index\":44}\n"},
+		"completion a key":       {args: "__complete kv get a", answer: map[string]string{"GET /kv?consistency=stale&limit=200&prefix=a&separator=%2F": `200 {"keys":["a1","a/"],"next":null}`}, out: "a1\na/\n:6\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := newNode(t, tc.answer)
@@ -189,8 +189,19 @@ func TestFailures(t *testing.T) {
 		"no key":                {args: "kv get", code: 2, says: []string{"an argument is missing", "konsul kv get KEY", "(see konsul kv get --help)"}},
 		"two keys":              {args: "kv get a b", code: 2, says: []string{"too many arguments"}},
 		"unknown flag":          {args: "kv get k --shiny", code: 2, says: []string{"unknown flag: --shiny", "(see konsul kv get --help)"}},
-		"bad flag value":        {args: "kv put k v --cas x", code: 2, says: []string{"--cas"}},
-		"unknown command":       {args: "fly", code: 2, says: []string{`unknown command "fly"`}},
+		"bad flag value":        {args: "kv put k v --cas x", code: 2, says: []string{`--cas "x": it must be a number, 0 or more`}},
+		"a slip in a flag":      {args: "kv get k --jsn", code: 2, says: []string{"unknown flag: --jsn, did you mean --json?"}},
+		"a negative value":      {args: "kv put neg -5", code: 2, says: []string{"comes after --, as in: konsul kv put KEY -- -5"}},
+		"an empty key":          {args: "kv put  x", code: 2, says: []string{"the key is empty"}},
+		"which leaves":          {args: "cluster leave --http-addr a:1,b:2", code: 2, says: []string{"Name it: konsul cluster leave ID"}},
+		"error as JSON":         {args: "kv get k --json", code: 3, says: []string{`{"error":"kv get k: key not found","code":"key_not_found"}` + "\n"}},
+		"usage as JSON":         {args: "kv get --json", code: 2, says: []string{`"code":"usage"}`}},
+		"timeout 0":             {args: "kv get k --timeout 0s", code: 2, says: []string{"more than 0"}},
+		"not Konsul":            {args: "kv get k", answer: map[string]string{"GET /kv/k": "200 <html>"}, code: 1, says: []string{"does not answer like Konsul: is it its API address?"}},
+		"another server's 404":  {args: "kv get k", answer: map[string]string{"GET /kv/k": "404 nothing"}, code: 1, says: []string{"does not answer like Konsul"}},
+		"removed":               {args: "kv get k", answer: map[string]string{"GET /kv/k": `503 {"error":"node was removed from the cluster","code":"not_ready"}`}, code: 1, says: []string{"removed from the cluster"}},
+		"of another group":      {args: "status", code: 2, says: []string{"did you mean `konsul cluster status`?"}},
+		"unknown command":       {args: "fly", code: 2, says: []string{`konsul: unknown command "fly" (see konsul --help)` + "\n"}},
 		"unknown kv command":    {args: "kv gett k", code: 2, says: []string{`unknown command "gett", did you mean "get"?`}},
 		"no kv command":         {args: "kv", code: 2, says: []string{"get, put, delete, list, watch"}},
 		"a later issue's":       {args: "cluster recover", code: 2, says: []string{`unknown command "recover"`}},
@@ -198,7 +209,7 @@ func TestFailures(t *testing.T) {
 		"both kinds of list":    {args: "kv list --keys-only --values", code: 2, says: []string{"either"}},
 		"missing file":          {args: "kv put k @" + missing, code: 1, says: []string{"reading the value", missing}},
 		"missing transaction":   {args: "txn " + missing, code: 1, says: []string{missing}},
-		"transaction not JSON":  {args: "txn -", stdin: "{", code: 1, says: []string{"not valid JSON"}},
+		"transaction not JSON":  {args: "txn -", stdin: "{", code: 2, says: []string{"not valid JSON"}},
 		"unknown shell":         {args: "completion csh", code: 2, says: []string{"csh"}},
 		"unknown workload":      {args: "bench --workload fly", code: 2, says: []string{"put, get or mixed"}},
 		"unknown consistency":   {args: "bench --consistency some", code: 2, says: []string{"linearizable or stale"}},
@@ -225,6 +236,50 @@ func TestFailures(t *testing.T) {
 	if o := run(t, "", "kv", "delete", "", "--prefix"); o.code != 2 || !strings.Contains(o.stderr, "every key") {
 		t.Errorf("an empty prefix: %+v", o)
 	}
+}
+
+// A node that takes the request and says nothing.
+func TestTimeout(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	}))
+	defer server.Close()
+	for _, args := range [][]string{{"kv", "get", "k"}, {"cluster", "leave", "n1"}, {"kv", "list"}} {
+		o := run(t, "", append(args, "--timeout", "200ms", "--http-addr", server.URL)...)
+		if o.code != 1 || !strings.Contains(o.stderr, "no answer from "+server.Listener.Addr().String()+" within 2") || strings.Contains(o.stderr, "deadline") {
+			t.Errorf("%v: %+v", args, o)
+		}
+	}
+}
+
+func TestWrongPorts(t *testing.T) {
+	n := newNode(t, map[string]string{})
+	o := run(t, "", "kv", "put", "k", "v", "--http-addr", strings.Replace(n.URL, "http:", "https:", 1))
+	if o.code != 1 || !strings.Contains(o.stderr, "name it with "+n.URL) {
+		t.Errorf("https to http: %+v", o)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for c, err := l.Accept(); err == nil; c, err = l.Accept() {
+			c.Read(make([]byte, 16))
+			c.Close()
+		}
+	}()
+	o = run(t, "", "kv", "put", "k", "v", "--http-addr", l.Addr().String())
+	if o.code != 1 || !strings.Contains(o.stderr, "port of Raft") {
+		t.Errorf("hung up: %+v", o)
+	}
+}
+
+func TestJoinOfAMember(t *testing.T) {
+	own := newNode(t, map[string]string{"GET /cluster/status": `200 {"cluster_id":"c-1","node_id":"n4","state":"follower","has_state":true}`})
+	other := newNode(t, map[string]string{"GET /cluster/status": `200 {"cluster_id":"c-1","node_id":"n1","state":"leader","has_state":true}`})
+	run(t, "", "cluster", "join", other.URL, "--http-addr", own.URL).check(t, 0, "n4 is a member of the cluster c-1 already\n")
 }
 
 func refusing(t *testing.T) string {

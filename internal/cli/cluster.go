@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 
@@ -14,7 +15,7 @@ func clusterCommand() *cobra.Command {
 	cmd := group("cluster", "See and change the cluster's nodes",
 		"See and change the cluster's nodes.",
 		clusterStatus(f), clusterPeers(f), clusterJoin(f), clusterLeave(f), clusterTransfer(f), clusterSnapshot(f))
-	f.register(cmd)
+	f.register(cmd, adminTimeout)
 	cmd.PersistentFlags().BoolVar(&f.json, "json", false, "print JSON")
 	return cmd
 }
@@ -53,11 +54,22 @@ func printStatus(out io.Writer, s client.Status) error {
 		{"commit index", number(s.CommitIndex)},
 		{"applied index", number(s.AppliedIndex)},
 	})
+	if err == nil && !s.HasState && s.LeaderID == "" {
+		_, err = fmt.Fprintln(out, "\nnot in a cluster yet: "+howToGetIn(s))
+	}
 	if err != nil || len(s.Peers) == 0 {
 		return err
 	}
 	fmt.Fprintln(out)
 	return printPeers(out, s.Peers)
+}
+
+// howToGetIn says what a node without a cluster waits for.
+func howToGetIn(s client.Status) string {
+	if s.BootstrapExpect > 1 {
+		return fmt.Sprintf("it waits until it has found %d new nodes at the addresses in raft.join", s.BootstrapExpect)
+	}
+	return fmt.Sprintf("it joins when a node in raft.join lets it, or with `konsul cluster join ADDR --http-addr %s`", s.APIAddress)
 }
 
 func clusterPeers(f *kvFlags) *cobra.Command {
@@ -88,7 +100,11 @@ func printPeers(out io.Writer, peers []client.Peer) error {
 		if p.Leader || p.LastContactMS < 0 {
 			contact = "-"
 		}
-		rows = append(rows, []string{p.ID, p.Address, p.APIAddress, role(p), yesNo(p.Healthy), number(p.AppliedIndex), contact})
+		applied := number(p.AppliedIndex)
+		if p.AppliedIndex == 0 && p.LastContactMS < 0 { // it does not answer
+			applied = "-"
+		}
+		rows = append(rows, []string{p.ID, p.Address, p.APIAddress, role(p), yesNo(p.Healthy), applied, contact})
 	}
 	return table(out, rows)
 }
@@ -113,6 +129,10 @@ func clusterJoin(f *kvFlags) *cobra.Command {
 		Args:    args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.run(cmd, "cluster join "+args[0], func(c *client.Client) error {
+				if status, ok := memberAlready(cmd.Context(), c, args[0]); ok {
+					return f.done(cmd, map[string]any{"cluster_id": status.ClusterID, "node_id": status.NodeID, "leader_id": status.LeaderID},
+						fmt.Sprintf("%s is a member of the cluster %s already", status.NodeID, status.ClusterID))
+				}
 				joined, err := c.JoinTo(cmd.Context(), args[0])
 				if err != nil {
 					return err
@@ -127,15 +147,34 @@ func clusterJoin(f *kvFlags) *cobra.Command {
 	}
 }
 
+// memberAlready reports whether the asked node belongs to the cluster of the node at
+// addr. Whatever goes wrong here, the join itself will tell.
+func memberAlready(ctx context.Context, c *client.Client, addr string) (client.Status, bool) {
+	there, err := c.Node(addr)
+	if err != nil {
+		return client.Status{}, false
+	}
+	its, err := there.Status(ctx)
+	if err != nil || its.ClusterID == "" {
+		return client.Status{}, false
+	}
+	own, err := c.Status(ctx)
+	return own, err == nil && own.HasState && own.State != "removed" && own.ClusterID == its.ClusterID
+}
+
 func clusterLeave(f *kvFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "leave [ID]",
 		Short: "Remove a node from the cluster",
 		Long: "Remove the node with this id, or the node at --http-addr, from the cluster. A leader\n" +
 			"hands over first.",
-		Example: "  konsul cluster leave n4\n  konsul cluster leave --http-addr 10.0.0.4:8500",
-		Args:    args(0, 1),
+		Example:           "  konsul cluster leave n4\n  konsul cluster leave --http-addr 10.0.0.4:8500",
+		Args:              args(0, 1),
+		ValidArgsFunction: completeNodes(f),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if n := len(f.config().Addresses); len(args) == 0 && n > 1 {
+				return usage(cmd, "which of the nodes at the %d addresses is to leave? Name it: %s ID", n, cmd.CommandPath())
+			}
 			return f.run(cmd, "cluster leave", func(c *client.Client) error {
 				id, err := nodeArg(cmd, c, args)
 				if err != nil {
@@ -166,6 +205,8 @@ func clusterTransfer(f *kvFlags) *cobra.Command {
 		Long:    "Move the leadership to the node with this id, or to the one that is best caught up.",
 		Example: "  konsul cluster transfer\n  konsul cluster transfer n2",
 		Args:    args(0, 1),
+
+		ValidArgsFunction: completeNodes(f),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			to := ""
 			if len(args) == 1 {

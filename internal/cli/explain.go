@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/neogan74/konsul/client"
@@ -30,6 +32,17 @@ func explain(what string, err error) error {
 	return &ExitError{Code: code, Err: &explained{text: what + ": " + text, cause: err}}
 }
 
+// retryReporter tells a person at a terminal, once, why nothing happens.
+func retryReporter(w io.Writer) func(error) {
+	if !isTerminal(w) {
+		return nil
+	}
+	var once sync.Once
+	return func(err error) {
+		once.Do(func() { fmt.Fprintf(w, "konsul: %s; trying again for up to %v\n", oneLine(reason(err)), patience) })
+	}
+}
+
 // explained has the text for people and still is the error it explains.
 type explained struct {
 	text  string
@@ -47,6 +60,8 @@ func reason(err error) string {
 		return err.Error()
 	case client.IsUnreachable(err) && errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Sprintf("cannot connect to %s: connection refused", e.Address)
+	case errors.Is(err, client.ErrNotKonsul):
+		return e.Address + " does not answer like Konsul: is it its API address?"
 	case e.Status != 0 && e.Message != "":
 		return e.Message
 	}
@@ -60,6 +75,16 @@ func advice(err error) string {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return ""
+	case client.IsUnreachable(err) && strings.Contains(err.Error(), "HTTP response to HTTPS client"):
+		return "it speaks http: name it with http://" + e.Address
+	case errors.Is(err, client.ErrNotKonsul) && client.IsUnknownOutcome(err):
+		return "if it is, the write may have been applied"
+	case errors.Is(err, client.ErrNotKonsul):
+		return ""
+	case hungUp(err) && client.IsUnknownOutcome(err):
+		return "it may or may not have been applied: read before you try again (or is this the port of Raft, and not of the API?)"
+	case hungUp(err):
+		return "is it the address of the API, and not of Raft?"
 	case client.IsUnreachable(err) && e != nil:
 		return fmt.Sprintf("is a node running at %s? Start one with `konsul`, or name another with --http-addr", e.Address)
 	case client.IsUnknownOutcome(err):
@@ -84,6 +109,11 @@ func advice(err error) string {
 		return "the token may not do this"
 	}
 	return ""
+}
+
+// hungUp: the other side took the connection and ended it without a word.
+func hungUp(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, io.EOF)
 }
 
 func oneLine(text string) string {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -22,7 +23,7 @@ func kvCommand() *cobra.Command {
 	cmd := group("kv", "Read, write, list and watch keys",
 		"Read, write, list and watch keys. A key is any bytes; \"/\" has no meaning of its own.",
 		kvGet(f), kvPut(f), kvDelete(f), kvList(f), kvWatch(f))
-	f.register(cmd)
+	f.register(cmd, defaultTimeout)
 	cmd.PersistentFlags().BoolVar(&f.json, "json", false, "print JSON")
 	return cmd
 }
@@ -37,7 +38,7 @@ func kvGet(f *kvFlags) *cobra.Command {
 			"With --json print the whole entry. Exits with 3 if the key is not there.",
 		Example: "  konsul kv get app/config\n  konsul kv get app/logo > logo.png\n" +
 			"  konsul kv get app/config --at 1042    # as it was at index 1042",
-		Args:              args(1, 1),
+		Args:              keyArgs(1, 1),
 		ValidArgsFunction: completeKeys(f),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var options []client.ReadOption
@@ -89,7 +90,7 @@ func kvPut(f *kvFlags) *cobra.Command {
 			"  konsul kv put app/offset -- -5\n" +
 			"  konsul kv put app/config off --cas 1042    # only if nobody changed it since index 1042\n" +
 			"  konsul kv put app/lock me --cas 0          # only if it is not there yet",
-		Args:              args(2, 2),
+		Args:              keyArgs(2, 2),
 		ValidArgsFunction: completeKeys(f),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			value, err := readValue(cmd, args[1])
@@ -195,8 +196,33 @@ func deletePrefix(cmd *cobra.Command, f *kvFlags, c *client.Client, prefix strin
 	return err
 }
 
-// run makes the client, runs fn with it and explains what went wrong.
+// keyArgs are arguments of which the first is a key.
+func keyArgs(least, most int) cobra.PositionalArgs {
+	count := args(least, most)
+	return func(cmd *cobra.Command, args []string) error {
+		if err := count(cmd, args); err != nil {
+			return err
+		}
+		if args[0] == "" {
+			return usage(cmd, "the key is empty")
+		}
+		return nil
+	}
+}
+
+// run makes the client, runs fn with it and explains what went wrong. The context of cmd
+// ends after --timeout from then on.
 func (c *connection) run(cmd *cobra.Command, what string, fn func(*client.Client) error) error {
+	return c.stream(cmd, what, func(made *client.Client) error {
+		ctx, cancel := context.WithTimeout(cmd.Context(), c.timeout)
+		defer cancel()
+		cmd.SetContext(ctx)
+		return fn(made)
+	})
+}
+
+// stream is run for what may take any time, in many answers.
+func (c *connection) stream(cmd *cobra.Command, what string, fn func(*client.Client) error) error {
 	made, err := c.client(cmd)
 	if err != nil {
 		return err

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -40,7 +39,7 @@ func kvList(f *kvFlags) *cobra.Command {
 				o.Prefix = args[0]
 			}
 			what := strings.TrimSpace("kv list " + readable([]byte(o.Prefix)))
-			return f.run(cmd, what, func(c *client.Client) error {
+			return f.stream(cmd, what, func(c *client.Client) error {
 				out := bufio.NewWriter(cmd.OutOrStdout())
 				if err := list(cmd.Context(), out, c, o, values, f.json); err != nil {
 					_ = out.Flush() // what is there so far; the error is what matters
@@ -128,28 +127,5 @@ func array(out io.Writer) printer {
 		_, err := fmt.Fprintf(out, "%s\n  %s", before, bytes.TrimSuffix(encoded.Bytes(), []byte("\n")))
 		before = ","
 		return err
-	}
-}
-
-// completeKeys offers the keys of a running node up to the next "/"; without a node it
-// offers nothing, quickly.
-func completeKeys(f *kvFlags) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-		const none = cobra.ShellCompDirectiveNoFileComp
-		if len(args) > 0 {
-			return nil, cobra.ShellCompDirectiveDefault // the value of a put may be a file
-		}
-		c, err := client.New(f.config())
-		if err != nil {
-			return nil, none
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		o := client.ListOptions{Prefix: typed, Separator: "/", PageSize: 200}
-		page, err := c.ListKeys(ctx, o, client.Stale())
-		if err != nil {
-			return nil, none
-		}
-		return page.Keys, none | cobra.ShellCompDirectiveNoSpace
 	}
 }

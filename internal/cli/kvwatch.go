@@ -29,7 +29,7 @@ func kvWatch(f *kvFlags) *cobra.Command {
 				o.Prefix = args[0]
 			}
 			what := strings.TrimSpace("kv watch " + readable([]byte(o.Prefix)))
-			return f.run(cmd, what, func(c *client.Client) error {
+			return f.stream(cmd, what, func(c *client.Client) error {
 				return watch(cmd, c, o, f.json)
 			})
 		},

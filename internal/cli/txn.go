@@ -38,7 +38,7 @@ func txnCommand() *cobra.Command {
 			})
 		},
 	}
-	f.register(cmd)
+	f.register(cmd, defaultTimeout)
 	cmd.Flags().BoolVar(&f.json, "json", false, "print JSON")
 	return cmd
 }
@@ -53,7 +53,7 @@ func readDocument(cmd *cobra.Command, name string) (doc []byte, err error) {
 		return nil, explain("reading the transaction", err)
 	}
 	if !json.Valid(doc) {
-		return nil, explain("txn "+name, fmt.Errorf("it is not valid JSON; see konsul txn --help for an example"))
+		return nil, usage(cmd, "txn %s: it is not valid JSON", name)
 	}
 	return doc, nil
 }
