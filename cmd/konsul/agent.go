@@ -23,6 +23,9 @@ const (
 	// stopTime is when a stop that hangs (a dead disk) is given up. The systemd unit and
 	// docker-compose.yml wait 30 s before they kill.
 	stopTime = 25 * time.Second
+	// sameSignal: a signal that comes so soon after the first is the same wish. timeout(1) and shells
+	// send it to the process and again to its group.
+	sameSignal = time.Second
 )
 
 // agent runs a node and deals with what comes from outside: signals, and the end of the node itself.
@@ -33,10 +36,13 @@ type agent struct {
 	log    hclog.Logger
 	// fatal takes the reason why the replica cannot go on. One place: the first reason counts.
 	fatal chan error
+	// sameSignal is the constant, but for tests.
+	sameSignal time.Duration
 }
 
 func newAgent(cfg *config.Result, reload func() (*config.Result, error), p program) *agent {
-	return &agent{cfg: cfg, reload: reload, p: p, log: newLogger(cfg.Log, p.stderr), fatal: make(chan error, 1)}
+	return &agent{cfg: cfg, reload: reload, p: p, log: newLogger(cfg.Log, p.stderr), fatal: make(chan error, 1),
+		sameSignal: sameSignal}
 }
 
 // run returns when the node has stopped. The node starts and stops on a goroutine of its own, so that
@@ -48,6 +54,7 @@ func (a *agent) run(ctx context.Context) error {
 	ended := make(chan error, 1)
 	go func() { ended <- a.serve(asked) }()
 	askedToStop := false
+	var firstSignal time.Time
 	var overdue <-chan time.Time
 	stop := func() {
 		if !askedToStop {
@@ -71,9 +78,11 @@ func (a *agent) run(ctx context.Context) error {
 			switch {
 			case sig == syscall.SIGHUP:
 				a.reconfigure()
+			case askedToStop && time.Since(firstSignal) < a.sameSignal:
 			case askedToStop:
 				return fmt.Errorf("%v again: ended at once", sig)
 			default:
+				firstSignal = time.Now()
 				a.log.Info("stopping", "signal", sig.String())
 				stop()
 			}

@@ -174,6 +174,40 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 		signals <- syscall.SIGTERM
 		<-t.Context().Done() // a node that does not get down while the test runs
 	})
-	a.p.signals = signals
+	a.p.signals, a.sameSignal = signals, 0
 	require.ErrorContains(t, a.run(context.Background()), "terminated again: ended at once")
+}
+
+// timeout(1) signals its child and then the whole group.
+func TestTheSameSignalTwiceStopsAsOnce(t *testing.T) {
+	signals := make(chan os.Signal, 3)
+	a := newTestAgent(t, func(string) {
+		signals <- syscall.SIGTERM
+		signals <- syscall.SIGTERM
+		signals <- syscall.SIGINT
+	})
+	a.p.signals, a.sameSignal = signals, time.Hour
+	require.NoError(t, a.run(context.Background()))
+}
+
+func TestStartErrorsSayWhatToDo(t *testing.T) {
+	dir := t.TempDir()
+	first := start(t, nil, "--data-dir="+dir)
+	defer first.stop()
+	second, _ := launch(t, nil, "--data-dir="+dir, "--port=0", "--raft-bind-addr=127.0.0.1:0")
+	require.Equal(t, 1, second.wait())
+	last := lastLine(second.stderr.String())
+	require.Contains(t, last, "data directory is in use")
+	require.Contains(t, last, "--data-dir")
+	require.Equal(t, 1, strings.Count(strings.ToLower(last), "another konsul"), last)
+
+	denied := explainPermission(&config.Result{Config: config.Default()}, &os.PathError{Op: "mkdir", Path: "/srv/x", Err: syscall.EACCES})
+	for _, want := range []string{"mkdir /srv/x: permission denied", "user ", "owner of ./data", "--data-dir"} {
+		require.ErrorContains(t, denied, want)
+	}
+}
+
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return lines[len(lines)-1]
 }

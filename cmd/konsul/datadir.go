@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 
 	"github.com/hashicorp/go-hclog"
@@ -19,7 +21,7 @@ func prepareDataDir(cfg *config.Result, log hclog.Logger) error {
 	}
 	dir := cfg.Persistence.DataDir
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("making the data directory (persistence.data_dir): %w", err)
+		return wrap("making the data directory (persistence.data_dir)", explainPermission(cfg, err))
 	}
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -44,6 +46,20 @@ func prepareDataDir(cfg *config.Result, log hclog.Logger) error {
 	}
 	log.Warn("others could read the data directory; its mode is 0700 now", "dir", dir, "was", info.Mode().Perm().String())
 	return nil
+}
+
+// explainPermission says who may not use the data directory and what to change; other errors stay
+// as they are.
+func explainPermission(cfg *config.Result, err error) error {
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	who := fmt.Sprintf("user %d", os.Geteuid())
+	if u, lookup := user.Current(); lookup == nil {
+		who = "user " + u.Username
+	}
+	return fmt.Errorf("%w: %s needs to write there: make it the owner of %s, or choose another directory with --data-dir (persistence.data_dir, KONSUL_DATA_DIR)",
+		err, who, cfg.Persistence.DataDir)
 }
 
 // foreignFile names something in dir that a node does not put there, if the directory was never a

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,8 +22,14 @@ func healthCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "health",
 		Short: "Exit with 0 if the node is ready, 1 if not",
-		Args:  cobra.NoArgs,
+		Long: "Ask one node whether it is ready: whether it knows a leader and is caught up. Exit with 0\n" +
+			"if it is, with 1 if not. Made for health checks in containers, where there is no curl.",
+		Example: "  konsul health\n  konsul health --http-addr 10.0.0.2:8500 --timeout 1s",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if list := healthAddr(addr); strings.Contains(list, ",") {
+				return &cli.ExitError{Code: exitUsage, Err: fmt.Errorf("health is about one node, and %s are several: name it with --http-addr ONE", list)}
+			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 			defer cancel()
 			c, err := client.New(client.Config{Addresses: []string{healthAddr(addr)}, FailFast: true})

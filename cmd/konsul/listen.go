@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"strconv"
 	"syscall"
@@ -34,7 +35,9 @@ func explainOpen(cfg *config.Result, err error) error {
 	case errors.As(err, &dns), errors.As(err, &op):
 		return fmt.Errorf("%w (raft.bind_addr is %s)", err, cfg.Raft.BindAddr)
 	case errors.Is(err, raftstore.ErrLocked):
-		return fmt.Errorf("%w: is another konsul running in %s? Choose another with --data-dir (persistence.data_dir, KONSUL_DATA_DIR)", err, cfg.Persistence.DataDir)
+		return fmt.Errorf("%w; stop it or choose another directory with --data-dir (persistence.data_dir, KONSUL_DATA_DIR)", err)
+	case errors.Is(err, fs.ErrPermission):
+		return explainPermission(cfg, err)
 	case errors.Is(err, raftstore.ErrBadConfig):
 		return fmt.Errorf("%w: %w", config.ErrInvalid, err)
 	}

@@ -157,8 +157,12 @@ func TestWrongUsageExitsWith2(t *testing.T) {
 		args []string
 		want string
 	}{
-		{"unknown command", nil, []string{"agnet"}, "agent"},
-		{"unknown flag", nil, []string{"--prot=1"}, "--prot"},
+		{"unknown command", nil, []string{"agnet"}, "konsul: unknown command \"agnet\", did you mean `konsul agent`? (see konsul --help)\n"},
+		{"command of a group", nil, []string{"get", "a"}, "did you mean `konsul kv get`?"},
+		{"flag before an unknown command", nil, []string{"members", "--json"}, `"error":"unknown command \"members\", did you mean ` + "`konsul cluster peers`?"},
+		{"unknown flag", nil, []string{"--prot=1"}, "--prot, did you mean --port?"},
+		{"underscore", nil, []string{"--data_dir=x"}, "did you mean --data-dir?"},
+		{"health of several", nil, []string{"health", "--http-addr", "a:1,b:2"}, "--http-addr ONE"},
 		{"unknown flag of the agent", nil, []string{"agent", "--prot=1"}, "--prot"},
 		{"argument for the agent", nil, []string{"agent", "now"}, "now"},
 		{"bad value", nil, []string{"--port=many"}, "http.port (flag --port)"},
@@ -189,6 +193,16 @@ func TestVersionAndHelp(t *testing.T) {
 	code, stdout, _ := command(t, nil, "version")
 	require.Equal(t, 0, code)
 	require.Contains(t, stdout, programVersion())
+	code, stdout, _ = command(t, nil, "--version")
+	require.Equal(t, 0, code)
+	require.Equal(t, "konsul "+programVersion()+"\n", stdout)
+	for _, c := range [][]string{{"--help"}, {"agent", "--help"}, {"health", "--help"}} {
+		_, stdout, _ = command(t, nil, c...)
+		require.Contains(t, stdout, "Examples:", c)
+	}
+	code, stdout, _ = command(t, nil, "__complete", "--log-level", "")
+	require.Equal(t, 0, code)
+	require.Contains(t, stdout, "trace\ndebug\n")
 	code, stdout, _ = command(t, nil, "--help")
 	require.Equal(t, 0, code)
 	require.Contains(t, stdout, "--data-dir")

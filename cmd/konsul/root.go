@@ -24,6 +24,12 @@ func rootCommand(p program, notify func()) *cobra.Command {
 	root.Long = "Konsul is a replicated key-value store.\n\n" +
 		"Without a command it runs a node, as `konsul agent` does: a durable single-node cluster in ./data\n" +
 		"on 127.0.0.1:8500 if nothing else is said. `konsul agent --help` lists all options."
+	root.Example = "  konsul                                # a node on 127.0.0.1:8500, data in ./data\n" +
+		"  konsul --port 8600 --data-dir /var/lib/konsul\n" +
+		"  konsul kv put color blue && konsul kv get color\n" +
+		"  konsul cluster status"
+	root.Version = version
+	root.SetVersionTemplate("konsul {{.Version}}\n")
 	root.Args = nil // cobra's own rule for roots: an unknown command is an error with a suggestion
 	keepShort(root.Flags())
 	cli.Prepare(root)
@@ -34,6 +40,11 @@ func rootCommand(p program, notify func()) *cobra.Command {
 		"Every option can be given as a flag, an environment variable (in brackets) or a key of the\n" +
 		"configuration file, in this order of precedence. The flag is the key with dashes: raft.node_id is\n" +
 		"--raft-node-id. --print-config shows the result and where each value came from."
+	agent.Example = "  konsul agent\n" +
+		"  konsul agent --config /etc/konsul/konsul.yaml --print-config\n" +
+		"  konsul agent --bootstrap-expect 3 --join node1:8500,node2:8500,node3:8500 \\\n" +
+		"    --host 0.0.0.0 --http-advertise-addr node1:8500 --raft-bind-addr 0.0.0.0:7000 --raft-advertise-addr node1:7000\n" +
+		"  KONSUL_LOG_FORMAT=json konsul agent"
 	root.AddCommand(agent, healthCommand())
 	root.AddCommand(cli.Commands(version)...)
 	return root
@@ -47,6 +58,8 @@ func agentCommand(p program, notify func(), use string) *cobra.Command {
 	cmd.Flags().BoolVar(&printOnly, "print-config", false, "print the configuration and where each value came from, and exit")
 	flags := config.Register(cmd.Flags())
 	cmd.Flags().SortFlags = false
+	completeValues(cmd, "log-level", "trace", "debug", "info", "warn", "error")
+	completeValues(cmd, "log-format", "text", "json")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		load := func() (*config.Result, error) {
 			return config.Load(config.Input{File: file, Env: p.env, Flags: flags})
@@ -62,6 +75,13 @@ func agentCommand(p program, notify func(), use string) *cobra.Command {
 		return failed(newAgent(cfg, load, p).run(cmd.Context()))
 	}
 	return cmd
+}
+
+// completeValues offers the values of a flag to the shell.
+func completeValues(cmd *cobra.Command, flag string, values ...string) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // no such flag: a slip in this package
+	}
 }
 
 // failed gives an error the exit status of something that went wrong while running; a configuration
