@@ -10,7 +10,7 @@ func (m *Manager) Bootstrap(_ context.Context, req BootstrapRequest) (BootstrapR
 		return BootstrapResponse{}, err
 	}
 	resp, err := m.vote(req)
-	resp.NodeID, resp.HasState = m.cfg.NodeID, m.store.HasState()
+	resp.NodeID, resp.Incarnation, resp.HasState = m.cfg.NodeID, m.store.Incarnation(), m.store.HasState()
 	return resp, err
 }
 

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 
@@ -14,8 +15,8 @@ import (
 // node, passed on to the leader. A new node starts without a vote and gets it
 // when it has caught up, unless voter is false. Doing it again changes nothing.
 //
-// Errors: raftstore.ErrWrongCluster; ErrNotFormed; ErrAddressInUse; ErrLastVoter (voter false for
-// the only voter); *InvalidError; and those of raftstore.Store.Apply.
+// Errors: raftstore.ErrWrongCluster; ErrNotFormed; ErrMemberExists; ErrAddressInUse; ErrLastVoter
+// (voter false for the only voter); *InvalidError; and those of raftstore.Store.Apply.
 func (m *Manager) Join(ctx context.Context, req JoinRequest) (JoinResponse, error) {
 	if err := checkJoin(req); err != nil {
 		return JoinResponse{}, err
@@ -25,7 +26,11 @@ func (m *Manager) Join(ctx context.Context, req JoinRequest) (JoinResponse, erro
 	} else if req.ClusterID != "" && req.ClusterID != own {
 		return JoinResponse{}, wrongCluster(req.ClusterID, own)
 	}
-	return onLeader(ctx, m, methodJoin, req, true, m.joinHere)
+	resp, err := onLeader(ctx, m, methodJoin, req, true, m.joinHere)
+	if errors.Is(err, raftstore.ErrNoLeader) {
+		return resp, m.foresee(req, err)
+	}
+	return resp, err
 }
 
 func wrongCluster(its, own string) error {
@@ -71,15 +76,23 @@ func (m *Manager) joinHere(ctx context.Context, req JoinRequest) (JoinResponse, 
 		return JoinResponse{}, fmt.Errorf("reading configuration: %w", err)
 	}
 	self, other := find(servers, req.NodeID, req.Address)
-	if self == nil && req.Rejoin {
+	records, err := m.members()
+	if err != nil {
+		return JoinResponse{}, err
+	}
+	refused := m.checkIncarnation(req, self, records[req.NodeID])
+	switch {
+	case req.Rejoin && (self == nil || refused != nil): // its place was given to another directory, or to nobody
 		return m.confirmRemoved(ctx, req.NodeID)
+	case refused != nil:
+		return JoinResponse{}, refused
 	}
 	if other != nil {
 		if err := m.makeRoom(ctx, *other, servers, self != nil); err != nil {
 			return JoinResponse{}, err
 		}
 	}
-	if err := m.admit(ctx, req, self, servers); err != nil {
+	if err := m.admit(ctx, req, self, servers, records[req.NodeID]); err != nil {
 		return JoinResponse{}, err
 	}
 	voter := self != nil && self.Voter && (req.Voter == nil || *req.Voter)
@@ -97,18 +110,16 @@ func (m *Manager) confirmRemoved(ctx context.Context, id string) (JoinResponse, 
 
 // admit brings record and configuration to what req asks. The record goes
 // first: it alone knows whether the node shall vote.
-func (m *Manager) admit(ctx context.Context, req JoinRequest, self *raftstore.Server, servers []raftstore.Server) error {
-	records, err := m.members()
-	if err != nil {
-		return err
-	}
-	have := records[req.NodeID]
+func (m *Manager) admit(ctx context.Context, req JoinRequest, self *raftstore.Server, servers []raftstore.Server, have *record.Member) error {
 	want := wantVoter(req, have)
 	demote := self != nil && self.Voter && !want
 	if demote && voters(servers) == 1 {
 		return ErrLastVoter
 	}
-	rec := &command.MemberSet{Id: req.NodeID, RaftAddress: req.Address, ApiAddress: req.APIAddress, WantVoter: want}
+	rec := &command.MemberSet{Id: req.NodeID, RaftAddress: req.Address, ApiAddress: req.APIAddress, WantVoter: want, Incarnation: req.Incarnation}
+	if rec.Incarnation == "" {
+		rec.Incarnation = m.incarnationOf(req.NodeID, have)
+	}
 	if err := m.setMember(ctx, have, rec); err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ func (m *Manager) watchOwn(ctx context.Context) {
 				wait = m.time.calm
 			}
 		default:
-			if v := m.votes.decided(); v.has(m.cfg.NodeID) && v.ClusterID == m.store.ClusterID() {
+			if v := m.votes.decided(); v.has(m.cfg.NodeID, m.store.Incarnation()) && v.ClusterID == m.store.ClusterID() {
 				m.tellMembers(ctx, v) // some may not have heard yet; harmless if they have
 			}
 			if time.Since(heard) > m.time.lost {
@@ -54,7 +54,7 @@ func (m *Manager) announce(ctx context.Context) (settled bool) {
 		m.remember(records)
 	}
 	rec := records[m.cfg.NodeID]
-	if rec != nil && rec.RaftAddress == m.cfg.RaftAddr && rec.ApiAddress == m.cfg.APIAddr {
+	if rec != nil && rec.RaftAddress == m.cfg.RaftAddr && rec.ApiAddress == m.cfg.APIAddr && rec.Incarnation == m.store.Incarnation() {
 		return true
 	}
 	resp, err := m.Join(ctx, m.announcement(true))
@@ -74,8 +74,7 @@ func (m *Manager) callHome(ctx context.Context) {
 			continue
 		}
 		if s.status.ClusterID != m.store.ClusterID() {
-			m.said.say(hclog.Error, "wrong cluster "+s.base, "a join address leads to another cluster; this node stays in its own",
-				"address", s.base, "its", s.status.ClusterID, "ours", m.store.ClusterID())
+			m.sayForeign(s)
 			continue
 		}
 		jctx, cancel := context.WithTimeout(ctx, m.time.joinCall)

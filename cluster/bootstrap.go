@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -28,7 +29,7 @@ func newClusterID() string {
 
 // self is this node as a member of a cluster to be.
 func (m *Manager) self() BootstrapMember {
-	return BootstrapMember{ID: m.cfg.NodeID, Address: m.cfg.RaftAddr, APIAddress: m.cfg.APIAddr}
+	return BootstrapMember{ID: m.cfg.NodeID, Address: m.cfg.RaftAddr, APIAddress: m.cfg.APIAddr, Incarnation: m.store.Incarnation()}
 }
 
 // field is who could form a cluster, from one look.
@@ -152,11 +153,14 @@ func (m *Manager) gather(ctx context.Context, f field, req BootstrapRequest) ([]
 			return nil, nil, nil
 		case a.Decided && a.Value != nil:
 			return nil, nil, m.finish(ctx, a.Value)
+		case a.NodeID != members[i].ID: // another node has its address now
+			continue
 		case !a.OK:
 			m.highest = max(m.highest, a.Promised.Round)
 			m.said.say(hclog.Info, "refusal "+members[i].ID, "node does not agree yet", "node", members[i].ID, "reason", a.Reason)
 			continue
 		}
+		members[i].Incarnation = a.Incarnation
 		yes = append(yes, members[i])
 		if a.Value != nil && (best == nil || best.Accepted.less(a.Accepted)) {
 			best = a
@@ -191,22 +195,30 @@ func (m *Manager) askAll(ctx context.Context, f field, req BootstrapRequest) []*
 // finish keeps the final value, forms the cluster here if this node is in it,
 // and tells the other members.
 func (m *Manager) finish(ctx context.Context, value *BootstrapValue) error {
-	if err := m.form(value); err != nil {
+	err := m.form(value)
+	if err != nil && !errors.Is(err, ErrMemberExists) {
 		return err
 	}
 	m.tellMembers(ctx, value)
-	return nil
+	return err
 }
 
 // form makes this node one of the value's first members. Every member writes
 // the same first configuration, so it does not matter who does it first, or again.
+//
+// ErrMemberExists if the member with this node's id was in another data directory:
+// it may have voted and acknowledged, and this directory knows nothing of that.
 func (m *Manager) form(value *BootstrapValue) error {
 	m.formMu.Lock()
 	defer m.formMu.Unlock()
+	self := value.member(m.cfg.NodeID)
+	if self != nil && self.Incarnation != m.store.Incarnation() && !m.store.HasState() {
+		return m.newDirectory(value.ClusterID)
+	}
 	if err := m.votes.decide(value); err != nil {
 		return err
 	}
-	if !value.has(m.cfg.NodeID) || m.store.HasState() {
+	if self == nil || m.store.HasState() {
 		return nil
 	}
 	servers := make([]raftstore.Server, len(value.Members))
@@ -220,14 +232,20 @@ func (m *Manager) form(value *BootstrapValue) error {
 	return nil
 }
 
-// tellMembers sends the final value to the other members. Those that do not
-// hear it are told again while there is no leader (see insist).
+// tellMembers sends the final value to the other members that have not formed the
+// cluster yet, but never to a directory that is not the one that was counted. Those
+// that do not hear it are told again while there is no leader (see watchOwn).
 func (m *Manager) tellMembers(ctx context.Context, value *BootstrapValue) {
-	var f field
+	var addrs []string
 	for _, v := range value.Members {
-		base, err := baseURL(v.APIAddress)
-		if err == nil && v.ID != m.cfg.NodeID {
-			f.candidates = append(f.candidates, seen{base: base})
+		if _, err := baseURL(v.APIAddress); err == nil && v.ID != m.cfg.NodeID {
+			addrs = append(addrs, v.APIAddress)
+		}
+	}
+	var f field
+	for _, s := range m.look(ctx, addrs).nodes {
+		if !s.status.HasState && value.has(s.status.NodeID, s.status.Incarnation) {
+			f.candidates = append(f.candidates, s)
 		}
 	}
 	m.askAll(ctx, f, BootstrapRequest{Phase: PhaseDecide, From: m.cfg.NodeID, Expect: m.cfg.BootstrapExpect, Value: value})

@@ -44,6 +44,9 @@ type timing struct {
 	lost        time.Duration // without a leader for so long, other ways are tried
 	forward     time.Duration // how long a forwarded operation waits for a leader
 	repeat      time.Duration // the same log line at most this often
+	alarm       time.Duration // the same for what a person has to mend
+	silent      time.Duration // the same for an address where nobody answers; the first not before a fifth of it
+	rightPlace  time.Duration // pause between looks whether the join addresses lead to this node's own cluster
 	healthyness time.Duration // contact with the leader older than this is unhealthy
 }
 
@@ -53,6 +56,7 @@ func defaultTiming() timing {
 		retryMin: 100 * time.Millisecond, retryMax: 2 * time.Second,
 		turn: 2 * time.Second, duty: 100 * time.Millisecond,
 		announce: 250 * time.Millisecond, calm: time.Second, lost: 3 * time.Second, forward: 10 * time.Second,
-		repeat: time.Minute, healthyness: 3 * time.Second,
+		repeat: time.Minute, alarm: 30 * time.Second, silent: 10 * time.Second, rightPlace: 5 * time.Second,
+		healthyness: 3 * time.Second,
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,8 +12,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/hashicorp/go-hclog"
 )
 
 // maxBody bounds every answer read from another node over HTTP.
@@ -119,12 +118,21 @@ type view struct {
 // look asks every address at once. The same node behind several addresses
 // counts once; this node itself is recognised by its id.
 func (m *Manager) look(ctx context.Context, addrs []string) view {
+	return m.lookWith(ctx, addrs, m.saySilent)
+}
+
+// lookQuietly is look for a node that does not need the addresses.
+func (m *Manager) lookQuietly(ctx context.Context, addrs []string) view {
+	return m.lookWith(ctx, addrs, func(string, error) {})
+}
+
+func (m *Manager) lookWith(ctx context.Context, addrs []string, silent func(addr string, err error)) view {
 	ctx, cancel := context.WithTimeout(ctx, m.time.probe)
 	defer cancel()
 	found := make([]*seen, len(addrs))
 	var wg sync.WaitGroup
 	for i, a := range addrs {
-		wg.Go(func() { found[i] = m.probe(ctx, a) })
+		wg.Go(func() { found[i] = m.probe(ctx, a, silent) })
 	}
 	wg.Wait()
 	var v view
@@ -144,10 +152,12 @@ func (m *Manager) look(ctx context.Context, addrs []string) view {
 }
 
 // probe asks one address for its status; nil if it does not answer as a node.
-func (m *Manager) probe(ctx context.Context, addr string) *seen {
+func (m *Manager) probe(ctx context.Context, addr string, silent func(addr string, err error)) *seen {
 	s, err := m.askStatus(ctx, addr)
 	if err != nil {
-		m.said.say(hclog.Debug, "probe "+addr, "join address does not answer", "address", addr, "error", err)
+		if ctx.Err() == nil || errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			silent(addr, err)
+		}
 		return nil
 	}
 	return s

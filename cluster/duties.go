@@ -133,9 +133,11 @@ func (m *Manager) fixRecords(ctx context.Context, servers []raftstore.Server, re
 		in[s.ID] = true
 		want := &command.MemberSet{Id: s.ID, RaftAddress: s.Address}
 		if rec := records[s.ID]; rec != nil {
-			want.ApiAddress, want.WantVoter = rec.ApiAddress, rec.WantVoter
+			want.ApiAddress, want.WantVoter, want.Incarnation = rec.ApiAddress, rec.WantVoter, rec.Incarnation
+		} else if founder := m.founder(s.ID); founder != nil && s.Voter {
+			want.ApiAddress, want.WantVoter, want.Incarnation = founder.APIAddress, true, founder.Incarnation
 		} else if info, ok := infos[s.ID]; ok && s.Voter {
-			want.ApiAddress, want.WantVoter = info.APIAddress, true
+			want.ApiAddress, want.WantVoter, want.Incarnation = info.APIAddress, true, info.Incarnation
 		} else {
 			continue // it announces itself when it can be reached
 		}

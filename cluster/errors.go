@@ -24,6 +24,8 @@ var (
 	ErrTransferFailed = errors.New("leadership was not transferred")
 	// ErrAddressInUse: another member answers at that Raft address, or may.
 	ErrAddressInUse = errors.New("address is used by another member")
+	// ErrMemberExists: a member has that id, and its data is in another directory.
+	ErrMemberExists = errors.New("a member with this id exists, and this is not its data directory")
 	// ErrUnreachable: no node answers at the address this node was told to join.
 	ErrUnreachable = errors.New("no konsul node answers at this address")
 	// ErrNotFormed: the node asked is not part of a cluster yet.
@@ -58,6 +60,7 @@ var codes = []struct {
 	{"not_voter", ErrNotVoter},
 	{"transfer_failed", ErrTransferFailed},
 	{"address_in_use", ErrAddressInUse},
+	{"member_exists", ErrMemberExists},
 	{"not_formed", ErrNotFormed},
 	{"not_ready", raftstore.ErrNotReady},
 }

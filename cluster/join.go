@@ -31,7 +31,7 @@ func (m *Manager) enter(ctx context.Context) error {
 
 // attempt is one try. Only an error that another try would repeat is returned.
 func (m *Manager) attempt(ctx context.Context) error {
-	if v := m.votes.decided(); v.has(m.cfg.NodeID) {
+	if v := m.votes.decided(); v.has(m.cfg.NodeID, m.store.Incarnation()) {
 		return m.finish(ctx, v) // crashed between the agreement and the bootstrap
 	}
 	if len(m.cfg.Join) == 0 {
@@ -47,7 +47,11 @@ func (m *Manager) attempt(ctx context.Context) error {
 	} else {
 		m.said.say(hclog.Info, "join", "waiting for a cluster", "join", m.cfg.Join)
 	}
-	if err != nil && ctx.Err() == nil {
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case errors.Is(err, ErrMemberExists):
+		m.sayNewDirectory(err)
+	default:
 		m.said.say(hclog.Warn, "join failed", "could not join yet, trying again", "error", err)
 	}
 	return nil
@@ -131,14 +135,15 @@ func (m *Manager) joinThrough(ctx context.Context, base string) (JoinResponse, e
 func (m *Manager) announcement(rejoin bool) JoinRequest {
 	return JoinRequest{
 		NodeID: m.cfg.NodeID, Address: m.cfg.RaftAddr, APIAddress: m.cfg.APIAddr,
-		ClusterID: m.store.ClusterID(), Rejoin: rejoin,
+		ClusterID: m.store.ClusterID(), Rejoin: rejoin, Incarnation: m.store.Incarnation(),
 	}
 }
 
 // SendJoin makes this node join the cluster of the node whose API is at addr,
 // and returns when the leader has reached it. Doing it again is fine. A node
 // with the state of another cluster: ErrWrongCluster; a node there that has no
-// cluster: ErrNotFormed; no node there: ErrUnreachable; a node that was removed: raftstore.ErrRemoved.
+// cluster: ErrNotFormed; no node there: ErrUnreachable; a node that was removed: raftstore.ErrRemoved;
+// a cleared directory under the id of a member: ErrMemberExists.
 func (m *Manager) SendJoin(ctx context.Context, addr string) (JoinResponse, error) {
 	var resp JoinResponse
 	if m.store.Removed() {

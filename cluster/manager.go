@@ -43,6 +43,9 @@ type Manager struct {
 	changed chan struct{}
 	// formMu makes taking over a cluster id one at a time.
 	formMu sync.Mutex
+	// made is when the manager was.
+	made    time.Time
+	trouble trouble
 
 	// Of Run's first part alone: since when this node could propose, and the
 	// highest round another proposer used.
@@ -67,7 +70,7 @@ func newManager(cfg Config, store Store, peers caller) *Manager {
 	}
 	cfg.Join = cleanList(cfg.Join)
 	log := cfg.Logger.Named("cluster")
-	m := &Manager{cfg: cfg, log: log, time: defaultTiming(), store: store, peers: peers, http: newHTTPClient(cfg.HTTP), changed: make(chan struct{}, 1)}
+	m := &Manager{cfg: cfg, log: log, time: defaultTiming(), store: store, peers: peers, http: newHTTPClient(cfg.HTTP), changed: make(chan struct{}, 1), made: time.Now()}
 	m.said = newProgress(log, m.time.repeat)
 	m.members = func() (map[string]*record.Member, error) { return memberRecords(store) }
 	m.votes, m.broken = openVotes(cfg.DataDir)
@@ -107,6 +110,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		}
 		return err
 	}
+	wg.Go(func() { m.watchPlace(work) })
 	m.watchOwn(ctx)
 	return nil
 }

@@ -31,9 +31,14 @@ func newProgress(log hclog.Logger, every time.Duration) *progress {
 
 // say logs text for a topic.
 func (p *progress) say(level hclog.Level, topic, text string, args ...any) {
+	p.sayEvery(p.every, level, topic, text, args...)
+}
+
+// sayEvery is say with another interval.
+func (p *progress) sayEvery(every time.Duration, level hclog.Level, topic, text string, args ...any) {
 	p.mu.Lock()
 	was, now := p.last[topic], time.Now()
-	repeat := was.text == text && now.Sub(was.at) < p.every
+	repeat := was.text == text && now.Sub(was.at) < every
 	if !repeat {
 		p.last[topic] = said{text, now}
 	}

@@ -45,6 +45,9 @@ func nowhere(id string) string { return id + ".moved.invalid:1" }
 // replaced is nil if a node other than the member answers at its address. A
 // connection to the process that ended may still be kept, so it asks again.
 func (m *Manager) replaced(ctx context.Context, other raftstore.Server) error {
+	if other.Address == m.cfg.RaftAddr { // this node is there; it refuses its own calls
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, m.time.ask)
 	defer cancel()
 	b := backoff{min: 20 * time.Millisecond, max: 200 * time.Millisecond}

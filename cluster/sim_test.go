@@ -25,10 +25,11 @@ type simStore struct {
 	Store // what is not needed here panics
 	id    string
 
-	mu        sync.Mutex
-	clusterID string
-	state     bool
-	first     []raftstore.Server // the configuration it bootstrapped with
+	mu          sync.Mutex
+	incarnation string
+	clusterID   string
+	state       bool
+	first       []raftstore.Server // the configuration it bootstrapped with
 }
 
 func (s *simStore) NodeID() string                       { return s.id }
@@ -44,6 +45,8 @@ func (s *simStore) Servers() ([]raftstore.Server, error) { return nil, errors.Ne
 func (s *simStore) ClusterID() string { s.mu.Lock(); defer s.mu.Unlock(); return s.clusterID }
 func (s *simStore) Removed() bool     { return false }
 func (s *simStore) HasState() bool    { s.mu.Lock(); defer s.mu.Unlock(); return s.state }
+
+func (s *simStore) Incarnation() string { s.mu.Lock(); defer s.mu.Unlock(); return s.incarnation }
 
 func (s *simStore) SetClusterID(id string) error {
 	s.mu.Lock()
@@ -74,6 +77,8 @@ type simNode struct {
 	m    *Manager // nil = down
 	stop context.CancelFunc
 	done chan struct{}
+
+	wiped bool // at least once
 }
 
 // simNet carries HTTP between nodes, badly.
@@ -136,7 +141,14 @@ func simServe(m *Manager, s *simStore, w http.ResponseWriter, r *http.Request) {
 			out, err = m.Bootstrap(r.Context(), req)
 		}
 	case "/cluster/join": // the leader would let it in
+		var req JoinRequest
+		if err = json.NewDecoder(r.Body).Decode(&req); err != nil {
+			break
+		}
 		out = JoinResponse{ClusterID: s.ClusterID()}
+		if f := m.founder(req.NodeID); f != nil && f.Incarnation != req.Incarnation {
+			err = newDirectory(req.NodeID, s.ClusterID())
+		}
 	}
 	if err != nil {
 		w.WriteHeader(http.StatusConflict)
@@ -174,6 +186,15 @@ func (n *simNode) kill() {
 	}
 }
 
+// wipe clears the data directory of a node that is down.
+func (n *simNode) wipe(t *testing.T) {
+	t.Helper()
+	n.wiped, n.config.DataDir = true, t.TempDir()
+	n.store.mu.Lock()
+	defer n.store.mu.Unlock()
+	n.store.incarnation, n.store.clusterID, n.store.state, n.store.first = newClusterID(), "", false, nil
+}
+
 func newSim(t *testing.T, nodes, expect int, loss float64) *simNet {
 	t.Helper()
 	net := &simNet{loss: loss, wall: map[string]int{}, nodes: map[string]*simNode{}}
@@ -182,7 +203,7 @@ func newSim(t *testing.T, nodes, expect int, loss float64) *simNet {
 		join = append(join, fmt.Sprintf("n%d", i))
 	}
 	for _, id := range join {
-		net.nodes[id] = &simNode{store: &simStore{id: id}, config: Config{
+		net.nodes[id] = &simNode{store: &simStore{id: id, incarnation: newClusterID()}, config: Config{
 			NodeID: id, RaftAddr: id + ":7000", APIAddr: id, DataDir: t.TempDir(),
 			BootstrapExpect: expect, Join: join, HTTP: simWire{net, id},
 		}}
@@ -218,10 +239,14 @@ func (net *simNet) stop() {
 	}
 }
 
-// settled says that every node is in a cluster.
+// settled says that every node is in a cluster, or knows that it must not be
+// because its directory is new.
 func (net *simNet) settled() bool {
 	for _, n := range net.nodes {
-		if n.store.ClusterID() == "" {
+		n.mu.Lock()
+		m := n.m
+		n.mu.Unlock()
+		if n.store.ClusterID() == "" && !(n.wiped && errors.Is(m.Trouble(), ErrMemberExists)) {
 			return false
 		}
 	}
@@ -238,7 +263,19 @@ func TestOneClusterWhateverHappens(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for range 20 {
-				synctest.Test(t, func(t *testing.T) { storm(t, c.nodes, c.expect) })
+				synctest.Test(t, func(t *testing.T) { storm(t, c.nodes, c.expect, 0) })
+			}
+		})
+	}
+}
+
+// A data directory that is cleared at any moment, with the node id kept, leads to
+// no second cluster, and never takes the place of the one that was counted.
+func TestOneClusterThoughADirectoryIsCleared(t *testing.T) {
+	for _, nodes := range []int{2, 3, 5} {
+		t.Run(fmt.Sprint(nodes, " nodes"), func(t *testing.T) {
+			for range 20 {
+				synctest.Test(t, func(t *testing.T) { storm(t, nodes, nodes, 1) })
 			}
 		})
 	}
@@ -246,7 +283,10 @@ func TestOneClusterWhateverHappens(t *testing.T) {
 
 // storm starts the nodes at random times on a lossy network, with crashes and
 // partitions, then lets calm return: there must be one cluster, with everybody.
-func storm(t *testing.T, nodes, expect int) {
+//
+// wipes is how many directories are cleared: never so many that a majority has
+// forgotten.
+func storm(t *testing.T, nodes, expect, wipes int) {
 	t.Helper()
 	net := newSim(t, nodes, expect, 0.2)
 	defer net.stop()
@@ -257,7 +297,14 @@ func storm(t *testing.T, nodes, expect int) {
 			n.start(t)
 		}
 	}
-	for range 40 {
+	for i := range 40 {
+		if wipes > 0 && rand.N(20) == 0 || i+wipes == 40 {
+			n := all[rand.N(len(all))]
+			n.kill()
+			n.wipe(t)
+			n.start(t)
+			wipes--
+		}
 		_ = pause(t.Context(), rand.N(time.Second)) // the bubble's clock
 		switch n := all[rand.N(len(all))]; rand.N(3) {
 		case 0:
@@ -286,7 +333,13 @@ func storm(t *testing.T, nodes, expect int) {
 	}
 	ids := map[string]bool{}
 	for _, n := range all {
-		ids[n.store.ClusterID()] = true
+		id := n.store.ClusterID()
+		if f := n.m.votes.decided().member(n.store.id); n.store.HasState() && (f == nil || f.Incarnation != n.store.Incarnation()) {
+			t.Errorf("%s took the place of %+v", n.store.id, f)
+		}
+		if id != "" || !n.wiped {
+			ids[id] = true
+		}
 	}
 	if got := net.clusters(t); len(got) != 1 || len(ids) != 1 || ids[""] {
 		t.Fatalf("bootstrapped %v, nodes are in %v", got, ids)

@@ -15,7 +15,7 @@ func (m *Manager) Status(ctx context.Context) Status {
 		ClusterID: m.store.ClusterID(), NodeID: m.cfg.NodeID, State: m.state(),
 		Term: m.store.Term(), CommitIndex: m.store.CommitIndex(), AppliedIndex: m.store.AppliedIndex(),
 		Peers:   m.Peers(ctx),
-		Address: m.cfg.RaftAddr, APIAddress: m.cfg.APIAddr, HasState: m.store.HasState(),
+		Address: m.cfg.RaftAddr, APIAddress: m.cfg.APIAddr, Incarnation: m.store.Incarnation(), HasState: m.store.HasState(),
 		BootstrapExpect: m.cfg.BootstrapExpect, Version: m.cfg.Version,
 	}
 	s.LeaderID, s.LeaderAddr, _ = m.store.Leader()
@@ -83,6 +83,7 @@ func (m *Manager) info() nodeInfo {
 	i := nodeInfo{
 		ID: m.cfg.NodeID, Address: m.cfg.RaftAddr, APIAddress: m.cfg.APIAddr,
 		Applied: m.store.AppliedIndex(), Leader: m.store.IsLeader(), Removed: m.store.Removed(), LastContactMS: -1,
+		Incarnation: m.store.Incarnation(),
 	}
 	if i.Leader {
 		i.LastContactMS = 0

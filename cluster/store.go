@@ -19,6 +19,7 @@ type (
 	// identity is who this node is and whether it belongs anywhere.
 	identity interface {
 		NodeID() string
+		Incarnation() string
 		ClusterID() string
 		SetClusterID(id string) error
 		HasState() bool
@@ -85,7 +86,8 @@ func memberRecords(store state) (map[string]*record.Member, error) {
 
 // setMember writes a member record unless it is so already. Leader only.
 func (m *Manager) setMember(ctx context.Context, have *record.Member, want *command.MemberSet) error {
-	if have != nil && have.RaftAddress == want.RaftAddress && have.ApiAddress == want.ApiAddress && have.WantVoter == want.WantVoter {
+	if have != nil && have.RaftAddress == want.RaftAddress && have.ApiAddress == want.ApiAddress && have.WantVoter == want.WantVoter &&
+		have.Incarnation == want.Incarnation {
 		return nil
 	}
 	if _, err := m.store.Apply(ctx, command.Type_TYPE_MEMBER_SET, want, ""); err != nil {

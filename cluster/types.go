@@ -17,6 +17,7 @@ type Status struct {
 
 	Address         string `json:"address"`     // Raft address of this node
 	APIAddress      string `json:"api_address"` // API address of this node
+	Incarnation     string `json:"incarnation"` // its data directory
 	HasState        bool   `json:"has_state"`   // it holds a term, a log or a snapshot of a cluster
 	BootstrapExpect int    `json:"bootstrap_expect"`
 	Version         string `json:"version"`
@@ -57,6 +58,9 @@ type JoinRequest struct {
 	// Rejoin: the node has the state of this cluster and announces itself again;
 	// if it is no member any more, the answer says Removed and there is no new membership.
 	Rejoin bool `json:"rejoin,omitempty"`
+	// Incarnation is the node's data directory. A node always says it; without it, a
+	// person changes what is known of a member, or announces one that will come.
+	Incarnation string `json:"incarnation,omitempty"`
 }
 
 // JoinResponse answers a join: the node is in the configuration.
@@ -75,6 +79,9 @@ type BootstrapMember struct {
 	ID         string `json:"id"`
 	Address    string `json:"address"`
 	APIAddress string `json:"api_address"`
+	// Incarnation is the data directory that promised; the same id in another one has
+	// forgotten what it said and may not take this member's place.
+	Incarnation string `json:"incarnation,omitempty"`
 }
 
 // BootstrapValue is what the nodes agree on: which cluster, of whom.
@@ -108,14 +115,15 @@ type BootstrapRequest struct {
 // BootstrapResponse is its answer. OK false is a refusal, with the reason and
 // what the proposer needs to do better.
 type BootstrapResponse struct {
-	NodeID   string          `json:"node_id"`
-	OK       bool            `json:"ok"`
-	Reason   string          `json:"reason,omitempty"`
-	HasState bool            `json:"has_state"`
-	Promised Ballot          `json:"promised"`
-	Accepted Ballot          `json:"accepted"`
-	Value    *BootstrapValue `json:"value,omitempty"` // the accepted value
-	Decided  bool            `json:"decided"`         // Value is final
+	NodeID      string          `json:"node_id"`
+	Incarnation string          `json:"incarnation"`
+	OK          bool            `json:"ok"`
+	Reason      string          `json:"reason,omitempty"`
+	HasState    bool            `json:"has_state"`
+	Promised    Ballot          `json:"promised"`
+	Accepted    Ballot          `json:"accepted"`
+	Value       *BootstrapValue `json:"value,omitempty"` // the accepted value
+	Decided     bool            `json:"decided"`         // Value is final
 }
 
 // nodeInfo is a node's answer over internal/peer.
@@ -127,4 +135,5 @@ type nodeInfo struct {
 	LastContactMS int64  `json:"last_contact_ms"`
 	Leader        bool   `json:"leader"`
 	Removed       bool   `json:"removed"`
+	Incarnation   string `json:"incarnation"`
 }

@@ -26,17 +26,23 @@ func (b Ballot) less(o Ballot) bool {
 	return b.Round < o.Round || b.Round == o.Round && b.Node < o.Node
 }
 
-// has says whether id is one of the members.
-func (v *BootstrapValue) has(id string) bool {
+// member is the one with that id, or nil.
+func (v *BootstrapValue) member(id string) *BootstrapMember {
 	if v == nil {
-		return false
+		return nil
 	}
-	for _, m := range v.Members {
-		if m.ID == id {
-			return true
+	for i := range v.Members {
+		if v.Members[i].ID == id {
+			return &v.Members[i]
 		}
 	}
-	return false
+	return nil
+}
+
+// has says whether the node with that id is one of the members, in that data directory.
+func (v *BootstrapValue) has(id, incarnation string) bool {
+	member := v.member(id)
+	return member != nil && member.Incarnation == incarnation
 }
 
 // answer fills in what the acceptor knows.

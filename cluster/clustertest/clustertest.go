@@ -122,6 +122,26 @@ func (c *Cluster) WaitVoters(voters int, nodes ...*Node) {
 	})
 }
 
+// WaitLeader waits until the nodes take the same one for the leader, and it is one of them.
+func (c *Cluster) WaitLeader(nodes ...*Node) {
+	c.T.Helper()
+	Eventually(c.T, 20*time.Second, "the same leader", func() error {
+		lead := false
+		first, _, _ := nodes[0].Store.Leader()
+		for _, n := range nodes {
+			id, _, ok := n.Store.Leader()
+			if !ok || id != first {
+				return fmt.Errorf("%s takes %q for the leader", n.ID(), id)
+			}
+			lead = lead || n.Store.IsLeader()
+		}
+		if !lead {
+			return errors.New("none of them leads")
+		}
+		return nil
+	})
+}
+
 // Leader waits for a running node that leads.
 func (c *Cluster) Leader() *Node {
 	c.T.Helper()
