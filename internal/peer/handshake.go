@@ -120,13 +120,17 @@ func receive(conn net.Conn, self Identity) (hello, error) {
 }
 
 // judge decides whether a dialler may talk to this node: both must belong to
-// the same cluster. It keeps a stray node from disturbing elections.
+// the same cluster, under different ids. It keeps a stray node from disturbing elections.
 func judge(h hello, self Identity) (status byte, text string) {
 	switch own := self.ClusterID(); {
 	case h.kind != KindRaft && h.kind != KindRPC:
 		return statusRefused, fmt.Sprintf("unknown kind of connection %d", h.kind)
 	case h.nodeID == "":
 		return statusRefused, "node id is empty"
+	case h.nodeID == self.NodeID():
+		// Itself, at an address that was another member's, or another process under its
+		// id: a candidate must not get its own vote twice.
+		return statusRefused, "the caller has the id of this node"
 	case own == "" || h.clusterID == "":
 		return statusNoCluster, ""
 	case own != h.clusterID:
