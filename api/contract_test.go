@@ -50,7 +50,7 @@ func TestFieldNames(t *testing.T) {
 		{func() *apitest.Answer { return s.Post("/batch/delete", `{"keys":["a"]}`) }, "count deleted message"},
 		{func() *apitest.Answer { return s.Post("/txn", `{"then":[{"op":"get","key":"a"}]}`) }, "index results succeeded"},
 		{func() *apitest.Answer { return s.Get("/cluster/status") }, "address api_address applied_index bootstrap_expect cluster_id commit_index " +
-			"has_state leader_addr leader_id node_id peers state term version"},
+			"has_state incarnation leader_addr leader_id node_id peers state term version"},
 		{func() *apitest.Answer { return s.Get("/cluster/leader") }, "api_address leader_addr leader_id"},
 		{func() *apitest.Answer { return s.Get("/cluster/peers") }, "peers"},
 		{func() *apitest.Answer { return s.Get("/cluster/digest") }, "digest index records"},
@@ -131,7 +131,7 @@ func TestClusterErrors(t *testing.T) {
 	}{
 		{cluster.ErrUnknownMember, 404, "member_not_found"}, {cluster.ErrLastVoter, 409, "last_voter"},
 		{cluster.ErrWouldLoseQuorum, 409, "would_lose_quorum"}, {cluster.ErrNotVoter, 409, "not_voter"},
-		{cluster.ErrAddressInUse, 409, "address_in_use"}, {cluster.ErrUnreachable, 400, "bad_request"},
+		{cluster.ErrAddressInUse, 409, "address_in_use"}, {cluster.ErrMemberExists, 409, "member_exists"}, {cluster.ErrUnreachable, 400, "bad_request"},
 		{cluster.ErrTransferFailed, 503, "transfer_failed"}, {cluster.ErrNotFormed, 503, "not_formed"},
 		{raftstore.ErrWrongCluster, 409, "wrong_cluster"}, {raftstore.ErrNoLeader, 503, "no_leader"},
 		{raftstore.ErrOutcomeUnknown, 504, "outcome_unknown"}, {&cluster.InvalidError{Field: "address", Why: "is bad"}, 400, "bad_request"},
@@ -175,13 +175,20 @@ func TestDigest(t *testing.T) {
 
 func TestHealth(t *testing.T) {
 	node := &apitest.Node{Node: apitest.NewLocal(t)}
-	s := apitest.Start(t, api.Config{PersistenceType: "memory"}, node, nil)
+	cl := someCluster()
+	s := apitest.Start(t, api.Config{PersistenceType: "memory"}, node, cl)
 	s.Put("/kv/a", "x").Want(200)
 	h := s.Get("/health").Want(200).Object()
 	p := h["persistence"].(map[string]any)
 	if h["status"] != "healthy" || p["type"] != "memory" || p["enabled"] != false || fmt.Sprint(p["num_keys"]) != "1" {
 		t.Fatalf("%v", h)
 	}
+	cl.TroubleFunc = func() error { return fmt.Errorf("a member: %w", cluster.ErrMemberExists) }
+	if h := s.Get("/health").Want(200); h.String("status") != "degraded" || !strings.Contains(h.String("reason"), "a member") {
+		t.Fatalf("%s", h.Body)
+	}
+	s.Get("/health/ready").Want(503, "not_ready")
+	cl.TroubleFunc = nil
 	node.ReadyFunc = func(context.Context) error { return fmt.Errorf("waiting: %w", raftstore.ErrNoLeader) }
 	if h := s.Get("/health").Want(200); h.String("status") != "degraded" || !strings.Contains(h.String("reason"), "no leader") {
 		t.Fatalf("%s", h.Body)

@@ -117,6 +117,7 @@ var sentinels = []struct {
 	{cluster.ErrWouldLoseQuorum, http.StatusConflict, "would_lose_quorum", 0},
 	{cluster.ErrNotVoter, http.StatusConflict, "not_voter", 0},
 	{cluster.ErrAddressInUse, http.StatusConflict, "address_in_use", 0},
+	{cluster.ErrMemberExists, http.StatusConflict, "member_exists", 0},
 	{cluster.ErrUnreachable, http.StatusBadRequest, "bad_request", 0},
 	{cluster.ErrTransferFailed, http.StatusServiceUnavailable, "transfer_failed", retrySoon},
 	{cluster.ErrNotFormed, http.StatusServiceUnavailable, "not_formed", retrySoon},

@@ -101,6 +101,9 @@ func (c *call) ready() error {
 	if c.s.draining() {
 		return errDraining
 	}
+	if err := c.s.cluster.Trouble(); err != nil {
+		return err
+	}
 	if _, _, known := c.s.node.Leader(); !known {
 		return raftstore.ErrNoLeader // Ready would wait for one
 	}

@@ -99,6 +99,8 @@ type Cluster interface {
 	Leave(ctx context.Context, id string) error
 	Transfer(ctx context.Context, to string) (newLeader string, err error)
 	TakeSnapshot(ctx context.Context) (index uint64, err error)
+	// Trouble says why this node should get no requests although Raft may be fine.
+	Trouble() error
 }
 
 // storeNode makes a Node of the real store.

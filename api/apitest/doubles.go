@@ -103,6 +103,15 @@ type Cluster struct {
 	LeaveFunc     func(id string) error
 	TransferFunc  func(to string) (string, error)
 	SnapshotFunc  func() (uint64, error)
+	TroubleFunc   func() error
+}
+
+// Trouble is api.Cluster's.
+func (c *Cluster) Trouble() error {
+	if c.TroubleFunc != nil {
+		return c.TroubleFunc()
+	}
+	return nil
 }
 
 // Status is api.Cluster's.
