@@ -68,3 +68,6 @@ func (s *Store) Heard(commit uint64) { s.heard(commit, time.Now()) }
 
 // Staleness is what a stale read would say.
 func (s *Store) Staleness() time.Duration { return s.staleness() }
+
+// GateSync calls fn before each sync that this leader leaves to go on.
+func (s *Store) GateSync(fn func()) { s.logs.flush.gate.Store(&fn) }

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/segment"
 )
 
@@ -38,6 +39,12 @@ type logStore struct {
 	applied func() uint64
 	// fatal ends the process; see StoreLogs and DeleteRange.
 	fatal func(error)
+
+	// flush is the sync under way, if any; may says whether a batch's sync may go on
+	// while raft sends it to the followers.
+	flush flusher
+	may   atomic.Pointer[func(logs []*raft.Log) bool]
+	batch batch // being written
 
 	mu    sync.RWMutex // held for writing only while inner is replaced
 	inner rawLog
@@ -69,9 +76,11 @@ func openLog(cfg Config, log hclog.Logger) (*logStore, error) {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("opening log: %w", err)
 	}
+	fs := &walFS{sync: cfg.SyncWrites, flush: &s.flush, batch: func() uint64 { return s.batch.first }, ended: s.flushed}
 	s.reopen = func() (rawLog, error) {
 		return wal.Open(s.dir,
-			wal.WithSegmentFiler(segment.NewFiler(s.dir, &walFS{sync: cfg.SyncWrites})),
+			wal.WithSegmentFiler(segment.NewFiler(s.dir, fs)),
+			wal.WithMetaStore(&flushedMeta{MetaStore: &metadb.BoltMetaDB{}, flush: &s.flush}),
 			wal.WithSegmentSize(cfg.segmentSize()),
 			wal.WithLogger(s.log))
 	}
@@ -110,19 +119,26 @@ func (s *logStore) GetLog(index uint64, into *raft.Log) error {
 func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
 
 // StoreLogs implements raft.LogStore: the entries are durable on return (with
-// SyncWrites). ErrDiskFull means nothing was written; after any other error the
-// entries may or may not be found after a restart.
+// SyncWrites), unless may says that they may become so while raft sends them.
+// ErrDiskFull means nothing was written; after any other error the entries may or
+// may not be found after a restart.
 func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	cut := s.cut.Load()
 	if !cut && s.full() && hasCommand(logs) {
 		return ErrDiskFull
 	}
-	start := time.Now()
-	s.appending.Store(start.UnixNano())
+	if err := s.flush.all(); err != nil {
+		return fmt.Errorf("appending to log: %w", err)
+	}
+	s.batch = newBatch(logs)
+	s.appending.Store(s.batch.start.UnixNano())
+	may := s.may.Load()
+	s.flush.ahead.Store(may != nil && !cut && (*may)(logs))
 	err := s.store(logs)
-	s.appending.Store(0)
+	behind := s.flush.begun(s.batch.first)
 	s.failing.Store(err != nil)
 	if err != nil {
+		s.appending.Store(0)
 		if cut {
 			// Raft would believe in entries that are gone and could not be helped.
 			s.fatal(fmt.Errorf("replacing the end of the log: %w", err))
@@ -131,12 +147,31 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	}
 	s.cut.Store(false)
 	s.cache.add(logs)
-	size := 0
-	for _, l := range logs {
-		size += len(l.Data)
+	if !behind {
+		s.written(s.batch)
 	}
-	s.observe(len(logs), size, time.Since(start))
 	return nil
+}
+
+// batch is what one StoreLogs writes.
+type batch struct {
+	first          uint64
+	entries, bytes int
+	start          time.Time
+}
+
+func newBatch(logs []*raft.Log) batch {
+	b := batch{first: logs[0].Index, entries: len(logs), start: time.Now()}
+	for _, l := range logs {
+		b.bytes += len(l.Data)
+	}
+	return b
+}
+
+// written is called when a batch is on disk.
+func (s *logStore) written(b batch) {
+	s.appending.Store(0)
+	s.observe(b.entries, b.bytes, time.Since(b.start))
 }
 
 // store appends, and opens the log anew if its last segment is sealed and the
@@ -151,6 +186,15 @@ func (s *logStore) store(logs []*raft.Log) error {
 		return err
 	}
 	return s.raw().StoreLogs(logs)
+}
+
+// flushed hears of the end of a sync that went on after StoreLogs. Raft believes in
+// the entries already, so a failure cannot be taken back.
+func (s *logStore) flushed(err error) {
+	s.written(s.batch) // the next batch waits for this one
+	if err != nil {
+		s.fatal(fmt.Errorf("syncing the log: %w: nothing that was acknowledged is in danger, but this disk is not to be trusted", err))
+	}
 }
 
 func (s *logStore) swap() error {
@@ -203,12 +247,16 @@ func (s *logStore) DeleteRange(from, to uint64) error {
 	return nil
 }
 
+// setMay says which batches may be synced behind raft's back.
+func (s *logStore) setMay(fn func(logs []*raft.Log) bool) { s.may.Store(&fn) }
+
 // Close closes the files. To be called when raft has stopped.
 func (s *logStore) Close() error {
+	err := s.flush.all()
 	if c, ok := s.raw().(*wal.WAL); ok {
-		return c.Close()
+		return errors.Join(err, c.Close())
 	}
-	return nil
+	return err
 }
 
 func hasCommand(logs []*raft.Log) bool {

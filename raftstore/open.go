@@ -126,7 +126,7 @@ func (s *Store) connect() (raft.Transport, error) {
 	inner := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: s.streams, MaxPool: maxPool, Timeout: ioTimeout, Logger: s.log.Named("transport"),
 	})
-	s.trans = newTransport(inner, s.acks, s.mayStand)
+	s.trans = newTransport(inner, s.acks, &s.logs.flush, s.mayStand)
 	return s.trans, nil
 }
 
@@ -169,6 +169,7 @@ func (s *Store) begin() {
 		s.trans.plain.Store(&plain)
 		s.trans.heard.Store(&heard)
 	}
+	s.logs.setMay(s.mayFlushBehind)
 	s.disk.onFull, s.disk.starved = s.giveUpLeadership, s.db.ShortOfSpace
 	for _, fn := range []func(){
 		func() { s.disk.run(s.stop) }, s.watchLeadership, s.watchStall, s.watchMembership, s.waiter.run, s.commits.run,

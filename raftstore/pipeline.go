@@ -22,14 +22,16 @@ var errPipelineFailed = errors.New("not sent: an earlier message of this pipelin
 // AppendEntries fails from then on, which makes raft start anew.
 type pipeline struct {
 	raft.AppendPipeline
+	// onDisk holds an answer back until this node has the entries on disk.
+	onDisk func(*raft.AppendEntriesRequest) error
 	out    chan raft.AppendFuture
 	failed atomic.Bool
 	closed chan struct{}
 	once   sync.Once
 }
 
-func newPipeline(inner raft.AppendPipeline) *pipeline {
-	p := &pipeline{AppendPipeline: inner, out: make(chan raft.AppendFuture), closed: make(chan struct{})}
+func newPipeline(inner raft.AppendPipeline, onDisk func(*raft.AppendEntriesRequest) error) *pipeline {
+	p := &pipeline{AppendPipeline: inner, onDisk: onDisk, out: make(chan raft.AppendFuture), closed: make(chan struct{})}
 	go p.drain()
 	return p
 }
@@ -53,6 +55,9 @@ func (p *pipeline) deliver(f raft.AppendFuture) {
 	// The future is complete, so Error does not wait.
 	if f.Error() != nil || !f.Response().Success {
 		p.failed.Store(true)
+	} else if p.onDisk(f.Request()) != nil {
+		p.failed.Store(true)
+		return // the process is ending
 	}
 	select {
 	case p.out <- f:

@@ -72,7 +72,7 @@ func TestAPipelineEndsAfterARefusedMessage(t *testing.T) {
 					return bad.success, bad.err
 				}
 				return true, nil
-			}))
+			}), func(*raft.AppendEntriesRequest) error { return nil })
 			read := make(chan uint64, 1)
 			go func() {
 				for f := range p.Consumer() { // as raft's pipelineDecode

@@ -22,11 +22,11 @@ func isHeartbeat(r *raft.AppendEntriesRequest) bool {
 // it only says what this leader's log holds.
 func (t *transport) sendWhenUp(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	start := time.Now()
-	err := t.NetworkTransport.AppendEntries(id, target, args, resp)
+	err := t.NetworkTransport.AppendEntries(id, peerAt(id, target), args, resp)
 	if err == nil || !t.waitUp(id, args.Term, start) {
 		return err
 	}
-	if again := t.NetworkTransport.AppendEntries(id, target, args, resp); again != nil {
+	if again := t.NetworkTransport.AppendEntries(id, peerAt(id, target), args, resp); again != nil {
 		return errors.Join(err, again)
 	}
 	return nil

@@ -2,7 +2,9 @@ package raftstore
 
 import (
 	"context"
+	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -42,9 +44,14 @@ func newStreams(l *peer.Listener, d *peer.Dialer) *streams {
 func (s *streams) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), min(timeout, dialTimeout))
 	defer cancel()
-	conn, _, err := s.dialer.Dial(ctx, string(address), peer.KindRaft)
+	want, addr := splitTarget(address)
+	conn, id, err := s.dialer.Dial(ctx, addr, peer.KindRaft)
 	if err != nil {
 		return nil, err
+	}
+	if want != "" && id != want {
+		_ = conn.Close()
+		return nil, fmt.Errorf("node %s answers at %s, not %s", id, addr, want)
 	}
 	d := &dialled{Conn: conn, s: s}
 	s.mu.Lock()
@@ -55,6 +62,21 @@ func (s *streams) Dial(address raft.ServerAddress, timeout time.Duration) (net.C
 	}
 	s.conns[d] = struct{}{}
 	return d, nil
+}
+
+// peerAt names the node that is meant along with its address. Raft counts an
+// answer for the server it asked: whoever else answers at a member's address
+// (addresses were exchanged; even this node itself) must not speak for it.
+func peerAt(id raft.ServerID, addr raft.ServerAddress) raft.ServerAddress {
+	return raft.ServerAddress(id) + "\x00" + addr
+}
+
+func splitTarget(t raft.ServerAddress) (id, addr string) {
+	id, addr, ok := strings.Cut(string(t), "\x00")
+	if !ok {
+		return "", string(t)
+	}
+	return id, addr
 }
 
 // Close implements net.Listener. Idempotent.

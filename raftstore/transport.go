@@ -13,6 +13,7 @@ import (
 
 var (
 	errMuted        = errors.New("not sent: this node has given up its leadership")
+	errNotFlushed   = errors.New("refused: this node's log is not on its disk")
 	errNotCandidate = errors.New("not sent: this node does not stand for election")
 )
 
@@ -30,7 +31,8 @@ var (
 //     term in which this node has just voted.
 type transport struct {
 	*raft.NetworkTransport
-	acks *acks
+	acks  *acks
+	flush *flusher
 
 	// mayStand says whether this node may ask for votes.
 	mayStand func() bool
@@ -58,9 +60,9 @@ var (
 	_ raft.WithClose   = (*transport)(nil)
 )
 
-func newTransport(inner *raft.NetworkTransport, acks *acks, mayStand func() bool) *transport {
+func newTransport(inner *raft.NetworkTransport, acks *acks, flush *flusher, mayStand func() bool) *transport {
 	t := &transport{
-		NetworkTransport: inner, acks: acks, mayStand: mayStand,
+		NetworkTransport: inner, acks: acks, flush: flush, mayStand: mayStand,
 		rpcs: make(chan raft.RPC), stop: make(chan struct{}),
 	}
 	t.wg.Add(1)
@@ -79,6 +81,11 @@ func (t *transport) pump() {
 		case rpc := <-t.NetworkTransport.Consumer():
 			if _, ok := rpc.Command.(*raft.TimeoutNowRequest); ok && !t.mayStand() {
 				rpc.Respond(nil, errNotCandidate)
+				continue
+			}
+			if t.flush.all() != nil {
+				// A former leader must not acknowledge what it failed to write.
+				rpc.Respond(nil, errNotFlushed)
 				continue
 			}
 			t.listen(rpc.Command)
@@ -141,10 +148,13 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 		return errMuted
 	}
 	if !isHeartbeat(args) {
-		return t.sendWhenUp(id, target, args, resp)
+		if err := t.sendWhenUp(id, target, args, resp); err != nil {
+			return err
+		}
+		return t.onDisk(args)
 	}
 	sent := t.acks.sending()
-	if err := t.NetworkTransport.AppendEntries(id, target, args, resp); err != nil {
+	if err := t.NetworkTransport.AppendEntries(id, peerAt(id, target), args, resp); err != nil {
 		return err
 	}
 	if hold := t.hold.Load(); hold != nil {
@@ -156,17 +166,26 @@ func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, a
 	return nil
 }
 
+// onDisk returns when this node has on disk what a follower has acknowledged: only
+// then may raft hear of it, see flusher.
+func (t *transport) onDisk(args *raft.AppendEntriesRequest) error {
+	if n := len(args.Entries); n > 0 {
+		return t.flush.wait(args.Entries[n-1].Index)
+	}
+	return nil
+}
+
 // AppendEntriesPipeline implements raft.Transport. Its answers are not counted:
 // heartbeats are enough.
 func (t *transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error) {
 	if t.muted.Load() {
 		return nil, errMuted
 	}
-	inner, err := t.NetworkTransport.AppendEntriesPipeline(id, target)
+	inner, err := t.NetworkTransport.AppendEntriesPipeline(id, peerAt(id, target))
 	if err != nil {
 		return nil, err // also that the transport has pipelines switched off, which raft looks for
 	}
-	return newPipeline(inner), nil
+	return newPipeline(inner, t.onDisk), nil
 }
 
 // RequestVote implements raft.Transport.
@@ -174,7 +193,7 @@ func (t *transport) RequestVote(id raft.ServerID, target raft.ServerAddress, arg
 	if !t.mayStand() {
 		return errNotCandidate
 	}
-	return t.NetworkTransport.RequestVote(id, target, args, resp)
+	return t.NetworkTransport.RequestVote(id, peerAt(id, target), args, resp)
 }
 
 // RequestPreVote implements raft.WithPreVote.
@@ -182,7 +201,7 @@ func (t *transport) RequestPreVote(id raft.ServerID, target raft.ServerAddress, 
 	if !t.mayStand() {
 		return errNotCandidate
 	}
-	return t.NetworkTransport.RequestPreVote(id, target, args, resp)
+	return t.NetworkTransport.RequestPreVote(id, peerAt(id, target), args, resp)
 }
 
 // InstallSnapshot implements raft.Transport.
@@ -190,7 +209,12 @@ func (t *transport) InstallSnapshot(id raft.ServerID, target raft.ServerAddress,
 	if t.muted.Load() {
 		return errMuted
 	}
-	return t.NetworkTransport.InstallSnapshot(id, target, args, resp, data)
+	return t.NetworkTransport.InstallSnapshot(id, peerAt(id, target), args, resp, data)
+}
+
+// TimeoutNow implements raft.Transport.
+func (t *transport) TimeoutNow(id raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	return t.NetworkTransport.TimeoutNow(id, peerAt(id, target), args, resp)
 }
 
 // Close implements raft.WithClose. Idempotent.

@@ -19,7 +19,11 @@ import (
 // "raftlog.skip-fsync" that shows what happens then), it is fdatasync, and a
 // file whose space cannot be reserved is removed again.
 type walFS struct {
-	sync bool
+	sync  bool
+	flush *flusher
+	// batch is the first entry of the batch being written; ended hears of its sync.
+	batch func() uint64
+	ended func(error)
 }
 
 var _ types.VFS = (*walFS)(nil)
@@ -52,7 +56,7 @@ func (v *walFS) Create(dir, name string, size uint64) (types.WritableFile, error
 		_ = os.Remove(path)
 		return nil, fmt.Errorf("reserving %d bytes for %s: %w", size, path, err)
 	}
-	return &walFile{File: f, dir: dir, sync: v.sync}, nil
+	return &walFile{File: f, dir: dir, fs: v}, nil
 }
 
 func reserve(f *os.File, size int64) error {
@@ -88,14 +92,14 @@ func (v *walFS) OpenWriter(dir, name string) (types.WritableFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &walFile{File: f, dir: dir, sync: v.sync}, nil
+	return &walFile{File: f, dir: dir, fs: v}, nil
 }
 
 // walFile is a segment being written.
 type walFile struct {
 	*os.File
-	dir  string
-	sync bool
+	dir string
+	fs  *walFS
 	// settled: the file's name and size are on disk. Before that a plain fsync of
 	// file and directory is needed, afterwards fdatasync does: the size was
 	// reserved, and nobody needs the time of the last change.
@@ -104,13 +108,18 @@ type walFile struct {
 
 var _ io.ReaderAt = (*walFile)(nil)
 
-// Sync makes what was written durable.
+// Sync makes what was written durable, or begins to if the flusher may go ahead.
 func (f *walFile) Sync() error {
-	if !f.sync || failpoint.On("raftlog.skip-fsync") {
+	if !f.fs.sync || failpoint.On("raftlog.skip-fsync") {
 		return nil
 	}
 	if f.settled.Load() {
-		return fdatasync(f.File)
+		sync := func() error { return fdatasync(f.File) }
+		if f.fs.flush.ahead.Load() {
+			f.fs.flush.begin(f.fs.batch(), sync, f.fs.ended)
+			return nil
+		}
+		return sync()
 	}
 	if err := f.File.Sync(); err != nil {
 		return err
