@@ -185,7 +185,7 @@ var codes = map[string]int{
 	"no_leader": 503, "not_ready": 503, "shutting_down": 503, "disk_full": 503,
 	"outcome_unknown": 504,
 	// Of membership requests and of a watch whose data was replaced.
-	"member_not_found": 404, "last_voter": 409, "would_lose_quorum": 409, "not_voter": 409, "address_in_use": 409,
+	"member_not_found": 404, "last_voter": 409, "would_lose_quorum": 409, "not_voter": 409, "address_in_use": 409, "member_exists": 409,
 	"has_state": 409, "removed": 409, "transfer_failed": 503, "not_formed": 503, "reset": 410,
 }
 
