@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -37,7 +38,7 @@ func healthCommand() *cobra.Command {
 				return &cli.ExitError{Code: exitUsage, Err: err}
 			}
 			if err := c.Ready(ctx); err != nil {
-				return &cli.ExitError{Code: exitFailed, Err: fmt.Errorf("not ready: %w", err)}
+				return &cli.ExitError{Code: exitFailed, Err: errors.New("not ready: " + cli.Reason(err))}
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), "ready")
 			return nil

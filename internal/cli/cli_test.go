@@ -141,6 +141,8 @@ n3        10.0.0.3:7000                 non-voter  no       -        -
 		"join": {args: "cluster join h:8500", answer: map[string]string{"POST /cluster/join": `200 {"cluster_id":"c-1","node_id":"n4","leader_id":"n1","voter":false}`}, body: `{"join":["h:8500"]}`, out: "n4 has joined the cluster c-1\n"},
 		"status without a cluster": {args: "cluster status", answer: map[string]string{"GET /cluster/status": `200 {"node_id":"n1","state":"follower","api_address":"h:1"}`},
 			out: "cluster        \nnode           n1 (follower)\nleader         none\nterm           0\ncommit index   0\napplied index  0\n\nnot in a cluster yet: it joins when a node in raft.join lets it, or with `konsul cluster join ADDR --http-addr h:1`\n"},
+		"status of a removed node": {args: "cluster status", answer: map[string]string{"GET /cluster/status": `200 {"node_id":"n1","state":"removed"}`},
+			out: "cluster        \nnode           n1 (removed)\nleader         none\nterm           0\ncommit index   0\napplied index  0\n\nremoved from its cluster: to come back it needs an empty data directory\n"},
 		"completion of nodes":    {args: "__complete cluster leave n", answer: map[string]string{"GET /cluster/peers": "200 " + peers + "}"}, out: "n1\tleader\nnode-two\tvoter\nn3\tnon-voter\n:4\n"},
 		"completion of workload": {args: "__complete bench --workload g", out: "put\nget\nmixed\n:4\n"},
 		"leave":                  {args: "cluster leave n4", answer: map[string]string{"DELETE /cluster/leave/n4": "200 {}"}, out: "n4 has left the cluster\n"},

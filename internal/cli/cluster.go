@@ -41,6 +41,9 @@ func clusterStatus(f *kvFlags) *cobra.Command {
 	}
 }
 
+// stateRemoved is the state of a node that has left for good.
+const stateRemoved = "removed"
+
 func printStatus(out io.Writer, s client.Status) error {
 	leader := "none"
 	if s.LeaderID != "" {
@@ -54,7 +57,11 @@ func printStatus(out io.Writer, s client.Status) error {
 		{"commit index", number(s.CommitIndex)},
 		{"applied index", number(s.AppliedIndex)},
 	})
-	if err == nil && !s.HasState && s.LeaderID == "" {
+	switch {
+	case err != nil:
+	case s.State == stateRemoved:
+		_, err = fmt.Fprintln(out, "\nremoved from its cluster: to come back it needs an empty data directory")
+	case !s.HasState && s.LeaderID == "":
 		_, err = fmt.Fprintln(out, "\nnot in a cluster yet: "+howToGetIn(s))
 	}
 	if err != nil || len(s.Peers) == 0 {
@@ -159,7 +166,7 @@ func memberAlready(ctx context.Context, c *client.Client, addr string) (client.S
 		return client.Status{}, false
 	}
 	own, err := c.Status(ctx)
-	return own, err == nil && own.HasState && own.State != "removed" && own.ClusterID == its.ClusterID
+	return own, err == nil && own.HasState && own.State != stateRemoved && own.ClusterID == its.ClusterID
 }
 
 func clusterLeave(f *kvFlags) *cobra.Command {

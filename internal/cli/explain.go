@@ -25,7 +25,7 @@ func explain(what string, err error) error {
 	if client.IsNotFound(err) {
 		code = exitNotFound
 	}
-	text := oneLine(reason(err))
+	text := Reason(err)
 	if next := advice(err); next != "" {
 		text += "; " + next
 	}
@@ -39,7 +39,7 @@ func retryReporter(w io.Writer) func(error) {
 	}
 	var once sync.Once
 	return func(err error) {
-		once.Do(func() { fmt.Fprintf(w, "konsul: %s; trying again for up to %v\n", oneLine(reason(err)), patience) })
+		once.Do(func() { fmt.Fprintf(w, "konsul: %s; trying again for up to %v\n", Reason(err), patience) })
 	}
 }
 
@@ -52,6 +52,9 @@ type explained struct {
 func (e *explained) Error() string { return e.text }
 func (e *explained) Unwrap() error { return e.cause }
 
+// Reason is why a call of the client failed, on one line, for people.
+func Reason(err error) string { return oneLine(reason(err)) }
+
 // reason is the server's text without codes, or the network's without its layers.
 func reason(err error) string {
 	var e *client.Error
@@ -60,6 +63,8 @@ func reason(err error) string {
 		return err.Error()
 	case client.IsUnreachable(err) && errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Sprintf("cannot connect to %s: connection refused", e.Address)
+	case errors.Is(err, client.ErrNotKonsul) && client.IsUnknownOutcome(err):
+		return e.Address + " does not answer like Konsul, and the write may or may not have been applied: is it its API address?"
 	case errors.Is(err, client.ErrNotKonsul):
 		return e.Address + " does not answer like Konsul: is it its API address?"
 	case e.Status != 0 && e.Message != "":
@@ -77,8 +82,6 @@ func advice(err error) string {
 		return ""
 	case client.IsUnreachable(err) && strings.Contains(err.Error(), "HTTP response to HTTPS client"):
 		return "it speaks http: name it with http://" + e.Address
-	case errors.Is(err, client.ErrNotKonsul) && client.IsUnknownOutcome(err):
-		return "if it is, the write may have been applied"
 	case errors.Is(err, client.ErrNotKonsul):
 		return ""
 	case hungUp(err) && client.IsUnknownOutcome(err):

@@ -86,7 +86,7 @@ var elsewhere = map[string]string{
 	"get": "kv get", "put": "kv put", "set": "kv put", "delete": "kv delete", "list": "kv list", "watch": "kv watch",
 	"status": "cluster status", "peers": "cluster peers", "members": "cluster peers", "nodes": "cluster peers",
 	"join": "cluster join", "leave": "cluster leave", "transfer": "cluster transfer", "snapshot": "cluster snapshot",
-	"server": "agent", "start": "agent", "help": "--help",
+	"server": "agent", "start": "agent",
 }
 
 // unknownCommand makes one line of cobra's error about a command that root has not;

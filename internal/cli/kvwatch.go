@@ -47,7 +47,7 @@ func lossReporter(out io.Writer) func(error) {
 			return
 		}
 		last = time.Now()
-		fmt.Fprintf(out, "konsul: %s; resuming\n", oneLine(reason(err)))
+		fmt.Fprintf(out, "konsul: %s; resuming\n", Reason(err))
 	}
 }
 
