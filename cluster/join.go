@@ -47,11 +47,9 @@ func (m *Manager) attempt(ctx context.Context) error {
 	} else {
 		m.said.say(hclog.Info, "join", "waiting for a cluster", "join", m.cfg.Join)
 	}
-	switch {
-	case err == nil || ctx.Err() != nil:
-	case errors.Is(err, ErrMemberExists):
+	if errors.Is(err, ErrMemberExists) {
 		m.sayNewDirectory(err)
-	default:
+	} else if err != nil && ctx.Err() == nil {
 		m.said.say(hclog.Warn, "join failed", "could not join yet, trying again", "error", err)
 	}
 	return nil

@@ -246,7 +246,8 @@ func (net *simNet) settled() bool {
 		n.mu.Lock()
 		m := n.m
 		n.mu.Unlock()
-		if n.store.ClusterID() == "" && !(n.wiped && errors.Is(m.Trouble(), ErrMemberExists)) {
+		outside := n.wiped && errors.Is(m.Trouble(), ErrMemberExists)
+		if n.store.ClusterID() == "" && !outside {
 			return false
 		}
 	}
