@@ -39,7 +39,7 @@ func retryReporter(w io.Writer) func(error) {
 	}
 	var once sync.Once
 	return func(err error) {
-		once.Do(func() { fmt.Fprintf(w, "konsul: %s; trying again for up to %v\n", Reason(err), patience) })
+		once.Do(func() { fmt.Fprintf(w, "konsul: %s; trying again\n", Reason(err)) })
 	}
 }
 
