@@ -132,8 +132,8 @@ func (t *commitTeller) tell(c committed) {
 // message is the message the leader could have sent.
 func (c committed) message() *raft.AppendEntriesRequest {
 	return &raft.AppendEntriesRequest{
-		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(c.leader), Addr: []byte(c.addr)},
-		Term:      c.term, Leader: []byte(c.addr),
+		RPCHeader:    raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(c.leader), Addr: []byte(c.addr)},
+		Term:         c.term,
 		PrevLogEntry: c.index, PrevLogTerm: c.entryTerm, LeaderCommitIndex: c.index,
 	}
 }

@@ -141,10 +141,10 @@ func (id *identity) mustBeNew(path string) error {
 
 // validID: 1 to 128 of A-Z a-z 0-9 . _ -, as in the configuration.
 func validID(id string) bool {
-	strange := func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-')
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-'
 	}
-	return id != "" && len(id) <= 128 && !strings.ContainsFunc(id, strange)
+	return id != "" && len(id) <= 128 && !strings.ContainsFunc(id, func(r rune) bool { return !plain(r) })
 }
 
 // confirm holds cluster.json against the cluster that the newest snapshot is of;

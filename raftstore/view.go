@@ -216,7 +216,7 @@ func (s *Store) staleness() time.Duration {
 // longer ago than limit. A follower knows that from the read rounds that it began
 // itself; the leader from acknowledgements, by when their messages were sent.
 func (s *Store) within(limit time.Duration) bool {
-	age := time.Duration(0)
+	var age time.Duration
 	if s.raft.State() == raft.Leader {
 		age = s.leaderStaleness()
 	} else {

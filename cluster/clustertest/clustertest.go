@@ -7,8 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -20,6 +18,7 @@ import (
 
 	"github.com/neogan74/konsul/cluster"
 	"github.com/neogan74/konsul/raftstore"
+	"github.com/neogan74/konsul/raftstore/raftstoretest"
 )
 
 // Options of a cluster; zero fields mean what stands with them.
@@ -80,7 +79,7 @@ func Started(t testing.TB, o Options) *Cluster {
 // Add makes one more node, which joins through the others and is not started.
 func (c *Cluster) Add(expect int) *Node {
 	c.T.Helper()
-	n := &Node{t: c.T, opts: c.opts, Dir: filepath.Join(c.T.TempDir(), "data"), API: freeAddr(c.T), Raft: freeAddr(c.T), Expect: expect, Join: c.APIs()}
+	n := &Node{t: c.T, opts: c.opts, Dir: filepath.Join(c.T.TempDir(), "data"), API: raftstoretest.FreeAddr(c.T), Raft: raftstoretest.FreeAddr(c.T), Expect: expect, Join: c.APIs()}
 	c.Nodes = append(c.Nodes, n)
 	c.T.Cleanup(n.Stop)
 	return n
@@ -215,23 +214,6 @@ func goroutines() []string {
 		}
 	}
 	return out
-}
-
-// freeAddr finds a port below those that the system gives to outgoing
-// connections: one of these could take it while its node is stopped.
-func freeAddr(t testing.TB) string {
-	t.Helper()
-	var last error
-	for range 100 {
-		ln, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 12000+rand.N(20000)))
-		if err == nil {
-			defer ln.Close()
-			return ln.Addr().String()
-		}
-		last = err
-	}
-	t.Fatal(last)
-	return ""
 }
 
 // clear removes a data directory.

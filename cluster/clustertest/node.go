@@ -16,6 +16,7 @@ import (
 	"github.com/neogan74/konsul/fsm/command"
 	"github.com/neogan74/konsul/internal/persistence"
 	"github.com/neogan74/konsul/raftstore"
+	"github.com/neogan74/konsul/raftstore/raftstoretest"
 )
 
 // Node is one node. Its exported settings may be changed while it is stopped.
@@ -100,7 +101,10 @@ func (n *Node) Stop() {
 func (n *Node) Wipe() { n.t.Helper(); clear(n.t, n.Dir) }
 
 // Move gives a stopped node another Raft address and another API address.
-func (n *Node) Move() { n.t.Helper(); n.Raft, n.API = freeAddr(n.t), freeAddr(n.t) }
+func (n *Node) Move() {
+	n.t.Helper()
+	n.Raft, n.API = raftstoretest.FreeAddr(n.t), raftstoretest.FreeAddr(n.t)
+}
 
 // ID is the running node's id.
 func (n *Node) ID() string { return n.Store.NodeID() }

@@ -138,6 +138,8 @@ func (ss *session) run(ctx context.Context, stop context.CancelFunc, h Handler, 
 	delete(ss.inHand, f.id)
 	ss.mu.Unlock()
 	switch {
+	case err != nil && errors.Is(err, ctx.Err()):
+		// The caller's time is up, and it knows; an answer would race its clock.
 	case err != nil:
 		ss.fail(f.id, asError(err))
 	case len(body) > MaxBody:

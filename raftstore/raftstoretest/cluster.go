@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -77,7 +78,7 @@ func New(t testing.TB, n int, change ...func(i int, c *raftstore.Config)) *Clust
 	var servers []raftstore.Server
 	for i := range n {
 		cfg := Config(t, fmt.Sprintf("n%d", i+1))
-		cfg.BindAddr = freeAddr(t) // the same after a restart
+		cfg.BindAddr = FreeAddr(t) // the same after a restart
 		for _, fn := range change {
 			fn(i, &cfg)
 		}
@@ -94,15 +95,21 @@ func New(t testing.TB, n int, change ...func(i int, c *raftstore.Config)) *Clust
 	return c
 }
 
-// freeAddr is an address that was free a moment ago.
-func freeAddr(t testing.TB) string {
+// FreeAddr finds a port below those that the system gives to outgoing
+// connections: one of these could take it while its node is stopped.
+func FreeAddr(t testing.TB) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	var last error
+	for range 100 {
+		ln, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 12000+rand.N(20000)))
+		if err == nil {
+			defer ln.Close()
+			return ln.Addr().String()
+		}
+		last = err
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	t.Fatal(last)
+	return ""
 }
 
 // Start starts one node and stops it when the test ends.
