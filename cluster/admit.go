@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"regexp"
+	"strconv"
 
 	"github.com/neogan74/konsul/fsm/command"
 	"github.com/neogan74/konsul/internal/persistence/record"
@@ -39,8 +41,8 @@ func wrongCluster(its, own string) error {
 
 // checkJoin refuses addresses that no node could dial.
 func checkJoin(req JoinRequest) error {
-	if req.NodeID == "" || len(req.NodeID) > 128 {
-		return &InvalidError{Field: "node_id", Why: "must have 1 to 128 characters"}
+	if !nodeID.MatchString(req.NodeID) {
+		return &InvalidError{Field: "node_id", Why: "must be 1 to 128 of A-Z a-z 0-9 . _ -"}
 	}
 	if err := checkAddress("address", req.Address); err != nil {
 		return err
@@ -51,12 +53,19 @@ func checkJoin(req JoinRequest) error {
 	return checkAddress("api_address", req.APIAddress)
 }
 
+var (
+	nodeID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
+	// hostName is a name or an IP address, an IPv6 one with or without a zone.
+	hostName = regexp.MustCompile(`^[A-Za-z0-9._:%-]{1,255}$`)
+)
+
 func checkAddress(name, addr string) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return &InvalidError{Field: name, Why: err.Error()}
 	}
-	if ip := net.ParseIP(host); host == "" || port == "" || port == "0" || ip != nil && ip.IsUnspecified() {
+	number, err := strconv.ParseUint(port, 10, 16)
+	if ip := net.ParseIP(host); err != nil || number == 0 || !hostName.MatchString(host) || ip != nil && ip.IsUnspecified() {
 		return &InvalidError{Field: name, Why: fmt.Sprintf("%q is not an address that other nodes can reach", addr)}
 	}
 	return nil
