@@ -19,14 +19,14 @@ import (
 // At most one batch is not on disk yet, the last: after a crash raft-wal checks the
 // last one and trusts those before.
 type flusher struct {
-	// ahead: the next sync may go on after it returned.
-	ahead atomic.Bool
+	// ahead: the sync of the batch being written may go on after it returned; left:
+	// it does. Both belong to the goroutine in StoreLogs.
+	ahead, left bool
 	// first is the first entry that may not be on disk; 0 = all are.
 	first atomic.Uint64
 
 	mu   sync.Mutex
 	done chan struct{} // closed at the end of the sync under way
-	last uint64        // first entry of the last batch that begin was called for
 	err  error         // of a sync; it stays
 
 	// gate lets a test hold up syncs.
@@ -38,9 +38,10 @@ type flusher struct {
 func (f *flusher) begin(first uint64, sync func() error, ended func(error)) {
 	done := make(chan struct{})
 	f.mu.Lock()
-	f.done, f.last = done, first
+	f.done = done
 	f.mu.Unlock()
 	f.first.Store(first)
+	f.left = true
 	go func() {
 		if gate := f.gate.Load(); gate != nil {
 			(*gate)()
@@ -55,14 +56,6 @@ func (f *flusher) begin(first uint64, sync func() error, ended func(error)) {
 		}
 		close(done)
 	}()
-}
-
-// begun says whether the sync of the batch that begins with entry first was left to
-// go on; it may have ended meanwhile.
-func (f *flusher) begun(first uint64) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.last == first
 }
 
 // wait returns when the entry at index is on disk, if it is in the log at all. An

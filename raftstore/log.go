@@ -133,9 +133,8 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	s.batch = newBatch(logs)
 	s.appending.Store(s.batch.start.UnixNano())
 	may := s.may.Load()
-	s.flush.ahead.Store(may != nil && !cut && (*may)(logs))
+	s.flush.ahead, s.flush.left = may != nil && !cut && (*may)(logs), false
 	err := s.store(logs)
-	behind := s.flush.begun(s.batch.first)
 	s.failing.Store(err != nil)
 	if err != nil {
 		s.appending.Store(0)
@@ -147,7 +146,7 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	}
 	s.cut.Store(false)
 	s.cache.add(logs)
-	if !behind {
+	if !s.flush.left {
 		s.written(s.batch)
 	}
 	return nil

@@ -253,3 +253,36 @@ func TestDiskIsFullWhenTheEngineWaits(t *testing.T) {
 		t.Error("still full")
 	}
 }
+
+// A batch that begins where one was left to be synced, and was cut off, is another.
+func TestAppendingEndsWithEachBatch(t *testing.T) {
+	s, err := openLog(Config{DataDir: t.TempDir(), SyncWrites: true}.withDefaults(), hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	leads := true
+	s.setMay(func([]*raft.Log) bool { return leads })
+	store := func(from, to uint64) {
+		t.Helper()
+		if err := s.StoreLogs(logs(from, to, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.flush.all(); err != nil {
+			t.Fatal(err)
+		}
+		if since := s.appending.Load(); since != 0 {
+			t.Errorf("after entries %d to %d it is still appending", from, to)
+		}
+	}
+	store(1, 3) // a new segment is synced at once
+	store(4, 6)
+	if !s.flush.left {
+		t.Error("the sync was not left to go on")
+	}
+	if err := s.DeleteRange(4, 6); err != nil {
+		t.Fatal(err)
+	}
+	leads = false
+	store(4, 5)
+}

@@ -115,7 +115,7 @@ func (f *walFile) Sync() error {
 	}
 	if f.settled.Load() {
 		sync := func() error { return fdatasync(f.File) }
-		if f.fs.flush.ahead.Load() {
+		if f.fs.flush.ahead {
 			f.fs.flush.begin(f.fs.batch(), sync, f.fs.ended)
 			return nil
 		}
