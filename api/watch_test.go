@@ -18,12 +18,12 @@ import (
 // until polls for a condition.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
-	for !ok() {
+	look := time.NewTicker(2 * time.Millisecond)
+	defer look.Stop()
+	for deadline := time.Now().Add(10 * time.Second); !ok(); <-look.C {
 		if time.Now().After(deadline) {
 			t.Fatalf("not in 10 s: %s", what)
 		}
-		time.Sleep(2 * time.Millisecond) // between two looks, until the deadline
 	}
 }
 

@@ -63,9 +63,6 @@ func MemberKey(id string) []byte { return join(memberPrefix, []byte(id)) }
 // IdempotencyKey is the stored key of the remembered answer for k.
 func IdempotencyKey(k string) []byte { return join(idempotencyPrefix, []byte(k)) }
 
-// IdempotencyQueuePrefix is the prefix of the queue, oldest first in byte order.
-func IdempotencyQueuePrefix() []byte { return []byte(idemQueuePrefix) }
-
 // IdempotencyQueueKey is the place in the queue of the answer given at index.
 func IdempotencyQueueKey(index uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte(idemQueuePrefix), index)
