@@ -35,28 +35,58 @@ const (
 type Type int32
 
 const (
-	Type_TYPE_UNSPECIFIED   Type = 0
-	Type_TYPE_TXN           Type = 1 // Txn: put, delete, batch and transaction alike
-	Type_TYPE_CLUSTER_INIT  Type = 2 // ClusterInit
-	Type_TYPE_MEMBER_SET    Type = 3 // MemberSet
-	Type_TYPE_MEMBER_REMOVE Type = 4 // MemberRemove
+	Type_TYPE_UNSPECIFIED     Type = 0
+	Type_TYPE_TXN             Type = 1  // Txn: put, delete, batch and transaction alike
+	Type_TYPE_CLUSTER_INIT    Type = 2  // ClusterInit
+	Type_TYPE_MEMBER_SET      Type = 3  // MemberSet
+	Type_TYPE_MEMBER_REMOVE   Type = 4  // MemberRemove
+	Type_TYPE_TICK            Type = 5  // Tick
+	Type_TYPE_SERVICE_SET     Type = 6  // ServiceSet
+	Type_TYPE_SERVICE_DELETE  Type = 7  // ServiceDelete
+	Type_TYPE_HEARTBEAT       Type = 8  // Heartbeat
+	Type_TYPE_CHECK_SET       Type = 9  // CheckSet
+	Type_TYPE_CHECK_DELETE    Type = 10 // CheckDelete
+	Type_TYPE_CHECK_UPDATE    Type = 11 // CheckUpdate
+	Type_TYPE_SESSION_CREATE  Type = 12 // SessionCreate
+	Type_TYPE_SESSION_RENEW   Type = 13 // SessionRenew
+	Type_TYPE_SESSION_DESTROY Type = 14 // SessionDestroy
 )
 
 // Enum value maps for Type.
 var (
 	Type_name = map[int32]string{
-		0: "TYPE_UNSPECIFIED",
-		1: "TYPE_TXN",
-		2: "TYPE_CLUSTER_INIT",
-		3: "TYPE_MEMBER_SET",
-		4: "TYPE_MEMBER_REMOVE",
+		0:  "TYPE_UNSPECIFIED",
+		1:  "TYPE_TXN",
+		2:  "TYPE_CLUSTER_INIT",
+		3:  "TYPE_MEMBER_SET",
+		4:  "TYPE_MEMBER_REMOVE",
+		5:  "TYPE_TICK",
+		6:  "TYPE_SERVICE_SET",
+		7:  "TYPE_SERVICE_DELETE",
+		8:  "TYPE_HEARTBEAT",
+		9:  "TYPE_CHECK_SET",
+		10: "TYPE_CHECK_DELETE",
+		11: "TYPE_CHECK_UPDATE",
+		12: "TYPE_SESSION_CREATE",
+		13: "TYPE_SESSION_RENEW",
+		14: "TYPE_SESSION_DESTROY",
 	}
 	Type_value = map[string]int32{
-		"TYPE_UNSPECIFIED":   0,
-		"TYPE_TXN":           1,
-		"TYPE_CLUSTER_INIT":  2,
-		"TYPE_MEMBER_SET":    3,
-		"TYPE_MEMBER_REMOVE": 4,
+		"TYPE_UNSPECIFIED":     0,
+		"TYPE_TXN":             1,
+		"TYPE_CLUSTER_INIT":    2,
+		"TYPE_MEMBER_SET":      3,
+		"TYPE_MEMBER_REMOVE":   4,
+		"TYPE_TICK":            5,
+		"TYPE_SERVICE_SET":     6,
+		"TYPE_SERVICE_DELETE":  7,
+		"TYPE_HEARTBEAT":       8,
+		"TYPE_CHECK_SET":       9,
+		"TYPE_CHECK_DELETE":    10,
+		"TYPE_CHECK_UPDATE":    11,
+		"TYPE_SESSION_CREATE":  12,
+		"TYPE_SESSION_RENEW":   13,
+		"TYPE_SESSION_DESTROY": 14,
 	}
 )
 
@@ -95,6 +125,10 @@ const (
 	Op_GET              Op_Kind = 2
 	Op_DELETE           Op_Kind = 3
 	Op_DELETE_PREFIX    Op_Kind = 4
+	// ACQUIRE is a SET that also makes `session` the holder of the key; RELEASE ends that
+	// (with a value it is a SET too). They fail with LOCK_HELD, LOCK_DELAY, SESSION_NOT_FOUND, NOT_HOLDER.
+	Op_ACQUIRE Op_Kind = 5
+	Op_RELEASE Op_Kind = 6
 )
 
 // Enum value maps for Op_Kind.
@@ -105,6 +139,8 @@ var (
 		2: "GET",
 		3: "DELETE",
 		4: "DELETE_PREFIX",
+		5: "ACQUIRE",
+		6: "RELEASE",
 	}
 	Op_Kind_value = map[string]int32{
 		"KIND_UNSPECIFIED": 0,
@@ -112,6 +148,8 @@ var (
 		"GET":              2,
 		"DELETE":           3,
 		"DELETE_PREFIX":    4,
+		"ACQUIRE":          5,
+		"RELEASE":          6,
 	}
 )
 
@@ -252,6 +290,156 @@ func (Compare_Operator) EnumDescriptor() ([]byte, []int) {
 	return file_fsm_command_command_proto_rawDescGZIP(), []int{2, 1}
 }
 
+type Check_Kind int32
+
+const (
+	Check_KIND_UNSPECIFIED Check_Kind = 0
+	Check_TTL              Check_Kind = 1 // critical unless updated within ttl
+	Check_HTTP             Check_Kind = 2 // GET target; 2xx passes, 429 warns, all else is critical
+	Check_TCP              Check_Kind = 3 // connect to target
+)
+
+// Enum value maps for Check_Kind.
+var (
+	Check_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "TTL",
+		2: "HTTP",
+		3: "TCP",
+	}
+	Check_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"TTL":              1,
+		"HTTP":             2,
+		"TCP":              3,
+	}
+)
+
+func (x Check_Kind) Enum() *Check_Kind {
+	p := new(Check_Kind)
+	*p = x
+	return p
+}
+
+func (x Check_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Check_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_fsm_command_command_proto_enumTypes[4].Descriptor()
+}
+
+func (Check_Kind) Type() protoreflect.EnumType {
+	return &file_fsm_command_command_proto_enumTypes[4]
+}
+
+func (x Check_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Check_Kind.Descriptor instead.
+func (Check_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{8, 0}
+}
+
+type Check_Status int32
+
+const (
+	Check_STATUS_UNSPECIFIED Check_Status = 0
+	Check_PASSING            Check_Status = 1
+	Check_WARNING            Check_Status = 2
+	Check_CRITICAL           Check_Status = 3
+)
+
+// Enum value maps for Check_Status.
+var (
+	Check_Status_name = map[int32]string{
+		0: "STATUS_UNSPECIFIED",
+		1: "PASSING",
+		2: "WARNING",
+		3: "CRITICAL",
+	}
+	Check_Status_value = map[string]int32{
+		"STATUS_UNSPECIFIED": 0,
+		"PASSING":            1,
+		"WARNING":            2,
+		"CRITICAL":           3,
+	}
+)
+
+func (x Check_Status) Enum() *Check_Status {
+	p := new(Check_Status)
+	*p = x
+	return p
+}
+
+func (x Check_Status) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Check_Status) Descriptor() protoreflect.EnumDescriptor {
+	return file_fsm_command_command_proto_enumTypes[5].Descriptor()
+}
+
+func (Check_Status) Type() protoreflect.EnumType {
+	return &file_fsm_command_command_proto_enumTypes[5]
+}
+
+func (x Check_Status) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Check_Status.Descriptor instead.
+func (Check_Status) EnumDescriptor() ([]byte, []int) {
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{8, 1}
+}
+
+type SessionCreate_Behavior int32
+
+const (
+	SessionCreate_RELEASE SessionCreate_Behavior = 0
+	SessionCreate_DELETE  SessionCreate_Behavior = 1
+)
+
+// Enum value maps for SessionCreate_Behavior.
+var (
+	SessionCreate_Behavior_name = map[int32]string{
+		0: "RELEASE",
+		1: "DELETE",
+	}
+	SessionCreate_Behavior_value = map[string]int32{
+		"RELEASE": 0,
+		"DELETE":  1,
+	}
+)
+
+func (x SessionCreate_Behavior) Enum() *SessionCreate_Behavior {
+	p := new(SessionCreate_Behavior)
+	*p = x
+	return p
+}
+
+func (x SessionCreate_Behavior) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SessionCreate_Behavior) Descriptor() protoreflect.EnumDescriptor {
+	return file_fsm_command_command_proto_enumTypes[6].Descriptor()
+}
+
+func (SessionCreate_Behavior) Type() protoreflect.EnumType {
+	return &file_fsm_command_command_proto_enumTypes[6]
+}
+
+func (x SessionCreate_Behavior) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SessionCreate_Behavior.Descriptor instead.
+func (SessionCreate_Behavior) EnumDescriptor() ([]byte, []int) {
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{16, 0}
+}
+
 type Result_Code int32
 
 const (
@@ -265,23 +453,56 @@ const (
 	// RESULT_TOO_LARGE: what the GETs of a transaction returned is over the limit for
 	// one answer (command.MaxResultBytes); nothing was changed.
 	Result_RESULT_TOO_LARGE Result_Code = 4
+	// The key is held by another session: Result.session.
+	Result_LOCK_HELD Result_Code = 5
+	// The key's last holder was lost less than its lock delay ago: Result.wait.
+	Result_LOCK_DELAY Result_Code = 6
+	// RELEASE by a session that does not hold the key.
+	Result_NOT_HOLDER        Result_Code = 7
+	Result_SESSION_NOT_FOUND Result_Code = 8
+	// SERVICE_NOT_FOUND and SERVICE_EXPIRED: no such instance; and one that was, within the last hour.
+	Result_SERVICE_NOT_FOUND Result_Code = 9
+	Result_SERVICE_EXPIRED   Result_Code = 10
+	Result_CHECK_NOT_FOUND   Result_Code = 11
+	// EXISTS: SessionCreate with an id that is taken.
+	Result_EXISTS Result_Code = 12
+	// LIMIT: the state has as many of something as it may: Result.limit.
+	Result_LIMIT Result_Code = 13
 )
 
 // Enum value maps for Result_Code.
 var (
 	Result_Code_name = map[int32]string{
-		0: "OK",
-		1: "CAS_CONFLICT",
-		2: "KEY_REUSED",
-		3: "WRONG_CLUSTER",
-		4: "RESULT_TOO_LARGE",
+		0:  "OK",
+		1:  "CAS_CONFLICT",
+		2:  "KEY_REUSED",
+		3:  "WRONG_CLUSTER",
+		4:  "RESULT_TOO_LARGE",
+		5:  "LOCK_HELD",
+		6:  "LOCK_DELAY",
+		7:  "NOT_HOLDER",
+		8:  "SESSION_NOT_FOUND",
+		9:  "SERVICE_NOT_FOUND",
+		10: "SERVICE_EXPIRED",
+		11: "CHECK_NOT_FOUND",
+		12: "EXISTS",
+		13: "LIMIT",
 	}
 	Result_Code_value = map[string]int32{
-		"OK":               0,
-		"CAS_CONFLICT":     1,
-		"KEY_REUSED":       2,
-		"WRONG_CLUSTER":    3,
-		"RESULT_TOO_LARGE": 4,
+		"OK":                0,
+		"CAS_CONFLICT":      1,
+		"KEY_REUSED":        2,
+		"WRONG_CLUSTER":     3,
+		"RESULT_TOO_LARGE":  4,
+		"LOCK_HELD":         5,
+		"LOCK_DELAY":        6,
+		"NOT_HOLDER":        7,
+		"SESSION_NOT_FOUND": 8,
+		"SERVICE_NOT_FOUND": 9,
+		"SERVICE_EXPIRED":   10,
+		"CHECK_NOT_FOUND":   11,
+		"EXISTS":            12,
+		"LIMIT":             13,
 	}
 )
 
@@ -296,11 +517,11 @@ func (x Result_Code) String() string {
 }
 
 func (Result_Code) Descriptor() protoreflect.EnumDescriptor {
-	return file_fsm_command_command_proto_enumTypes[4].Descriptor()
+	return file_fsm_command_command_proto_enumTypes[7].Descriptor()
 }
 
 func (Result_Code) Type() protoreflect.EnumType {
-	return &file_fsm_command_command_proto_enumTypes[4]
+	return &file_fsm_command_command_proto_enumTypes[7]
 }
 
 func (x Result_Code) Number() protoreflect.EnumNumber {
@@ -309,7 +530,7 @@ func (x Result_Code) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Result_Code.Descriptor instead.
 func (Result_Code) EnumDescriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{7, 0}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{19, 0}
 }
 
 type Header struct {
@@ -366,7 +587,14 @@ type Op struct {
 	Value []byte `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
 	Flags uint64 `protobuf:"varint,4,opt,name=flags,proto3" json:"flags,omitempty"`
 	// cas: the condition on the key's modify_index; 0 = must be absent.
-	Cas           *uint64 `protobuf:"varint,5,opt,name=cas,proto3,oneof" json:"cas,omitempty"`
+	Cas *uint64 `protobuf:"varint,5,opt,name=cas,proto3,oneof" json:"cas,omitempty"`
+	// ttl is how long the key lives, in nanoseconds of cluster time; 0 = until it is deleted.
+	// For SET and ACQUIRE.
+	Ttl int64 `protobuf:"varint,6,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// session is who acquires or releases.
+	Session string `protobuf:"bytes,7,opt,name=session,proto3" json:"session,omitempty"`
+	// has_value: RELEASE also writes value and flags.
+	HasValue      bool `protobuf:"varint,8,opt,name=has_value,json=hasValue,proto3" json:"has_value,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -434,6 +662,27 @@ func (x *Op) GetCas() uint64 {
 		return *x.Cas
 	}
 	return 0
+}
+
+func (x *Op) GetTtl() int64 {
+	if x != nil {
+		return x.Ttl
+	}
+	return 0
+}
+
+func (x *Op) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *Op) GetHasValue() bool {
+	if x != nil {
+		return x.HasValue
+	}
+	return false
 }
 
 type Compare struct {
@@ -748,6 +997,822 @@ func (x *MemberRemove) GetId() string {
 	return ""
 }
 
+// Tick moves cluster time on and expires what is due, at most MaxExpiriesPerTick
+// records; the time is the entry's stamp.
+type Tick struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Tick) Reset() {
+	*x = Tick{}
+	mi := &file_fsm_command_command_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Tick) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Tick) ProtoMessage() {}
+
+func (x *Tick) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_command_command_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Tick.ProtoReflect.Descriptor instead.
+func (*Tick) Descriptor() ([]byte, []int) {
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{7}
+}
+
+// Check is what a check is; its status is the state machine's.
+type Check struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// id is unique within the service instance or node.
+	Id   string     `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name string     `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Kind Check_Kind `protobuf:"varint,3,opt,name=kind,proto3,enum=konsul.command.v1.Check_Kind" json:"kind,omitempty"`
+	// target is a URL for HTTP and host:port for TCP.
+	Target string `protobuf:"bytes,4,opt,name=target,proto3" json:"target,omitempty"`
+	// interval, timeout and ttl are in nanoseconds.
+	Interval int64 `protobuf:"varint,5,opt,name=interval,proto3" json:"interval,omitempty"`
+	Timeout  int64 `protobuf:"varint,6,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Ttl      int64 `protobuf:"varint,7,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// How many results in a row it takes to become passing, or critical; 0 is 1.
+	PassingAfter  uint32 `protobuf:"varint,8,opt,name=passing_after,json=passingAfter,proto3" json:"passing_after,omitempty"`
+	CriticalAfter uint32 `protobuf:"varint,9,opt,name=critical_after,json=criticalAfter,proto3" json:"critical_after,omitempty"`
+	// status is the first one; unspecified is CRITICAL.
+	Status        Check_Status `protobuf:"varint,10,opt,name=status,proto3,enum=konsul.command.v1.Check_Status" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Check) Reset() {
+	*x = Check{}
+	mi := &file_fsm_command_command_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Check) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Check) ProtoMessage() {}
+
+func (x *Check) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_command_command_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Check.ProtoReflect.Descriptor instead.
+func (*Check) Descriptor() ([]byte, []int) {
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Check) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Check) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Check) GetKind() Check_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Check_KIND_UNSPECIFIED
+}
+
+func (x *Check) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *Check) GetInterval() int64 {
+	if x != nil {
+		return x.Interval
+	}
+	return 0
+}
+
+func (x *Check) GetTimeout() int64 {
+	if x != nil {
+		return x.Timeout
+	}
+	return 0
+}
+
+func (x *Check) GetTtl() int64 {
+	if x != nil {
+		return x.Ttl
+	}
+	return 0
+}
+
+func (x *Check) GetPassingAfter() uint32 {
+	if x != nil {
+		return x.PassingAfter
+	}
+	return 0
+}
+
+func (x *Check) GetCriticalAfter() uint32 {
+	if x != nil {
+		return x.CriticalAfter
+	}
+	return 0
+}
+
+func (x *Check) GetStatus() Check_Status {
+	if x != nil {
+		return x.Status
+	}
+	return Check_STATUS_UNSPECIFIED
+}
+
+// Pair is an entry of a map, which protobuf would encode in no fixed order.
+type Pair struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pair) Reset() {
+	*x = Pair{}
+	mi := &file_fsm_command_command_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pair) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pair) ProtoMessage() {}
+
+func (x *Pair) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_command_command_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pair.ProtoReflect.Descriptor instead.
+func (*Pair) Descriptor() ([]byte, []int) {
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Pair) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Pair) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+// ServiceSet registers an instance of a service, or replaces it.
+type ServiceSet struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// id is unique among the instances of the service.
+	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// node is the member it was registered on, who runs its checks.
+	Node    string   `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
+	Address string   `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
+	Port    uint32   `protobuf:"varint,5,opt,name=port,proto3" json:"port,omitempty"`
+	Tags    []string `protobuf:"bytes,6,rep,name=tags,proto3" json:"tags,omitempty"`
+	// meta is sorted by key, each once.
+	Meta []*Pair `protobuf:"bytes,7,rep,name=meta,proto3" json:"meta,omitempty"`
+	// ttl in nanoseconds of cluster time; 0 = until it is deregistered.
+	Ttl    int64    `protobuf:"varint,8,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	Checks []*Check `protobuf:"bytes,9,rep,name=checks,proto3" json:"checks,omitempty"`
+	// data is what the engine's SetService was given; not interpreted.
+	Data          []byte `protobuf:"bytes,10,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServiceSet) Reset() {
+	*x = ServiceSet{}
+	mi := &file_fsm_command_command_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServiceSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServiceSet) ProtoMessage() {}
+
+func (x *ServiceSet) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_command_command_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServiceSet.ProtoReflect.Descriptor instead.
+func (*ServiceSet) Descriptor() ([]byte, []int) {
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ServiceSet) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ServiceSet) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ServiceSet) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *ServiceSet) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ServiceSet) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *ServiceSet) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *ServiceSet) GetMeta() []*Pair {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
+func (x *ServiceSet) GetTtl() int64 {
+	if x != nil {
+		return x.Ttl
+	}
+	return 0
+}
+
+func (x *ServiceSet) GetChecks() []*Check {
+	if x != nil {
+		return x.Checks
+	}
+	return nil
+}
+
+func (x *ServiceSet) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+type ServiceDelete struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// id of the instance; "" = all of them.
+	Id            string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServiceDelete) Reset() {
+	*x = ServiceDelete{}
+	mi := &file_fsm_command_command_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServiceDelete) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServiceDelete) ProtoMessage() {}
+
+func (x *ServiceDelete) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_command_command_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServiceDelete.ProtoReflect.Descriptor instead.
+func (*ServiceDelete) Descriptor() ([]byte, []int) {
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ServiceDelete) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ServiceDelete) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// Heartbeat renews the TTL of an instance.
+type Heartbeat struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Heartbeat) Reset() {
+	*x = Heartbeat{}
+	mi := &file_fsm_command_command_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Heartbeat) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Heartbeat) ProtoMessage() {}
+
+func (x *Heartbeat) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_command_command_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
+func (*Heartbeat) Descriptor() ([]byte, []int) {
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Heartbeat) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Heartbeat) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// CheckSet registers a check of a node.
+type CheckSet struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Check         *Check                 `protobuf:"bytes,2,opt,name=check,proto3" json:"check,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckSet) Reset() {
+	*x = CheckSet{}
+	mi := &file_fsm_command_command_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckSet) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckSet) ProtoMessage() {}
+
+func (x *CheckSet) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_command_command_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckSet.ProtoReflect.Descriptor instead.
+func (*CheckSet) Descriptor() ([]byte, []int) {
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *CheckSet) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *CheckSet) GetCheck() *Check {
+	if x != nil {
+		return x.Check
+	}
+	return nil
+}
+
+type CheckDelete struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          string                 `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckDelete) Reset() {
+	*x = CheckDelete{}
+	mi := &file_fsm_command_command_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckDelete) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckDelete) ProtoMessage() {}
+
+func (x *CheckDelete) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_command_command_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckDelete.ProtoReflect.Descriptor instead.
+func (*CheckDelete) Descriptor() ([]byte, []int) {
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *CheckDelete) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *CheckDelete) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// CheckUpdate is a result of a check, and renews it if it has a TTL.
+type CheckUpdate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whose check: of a service instance, or else of a node.
+	Service  string       `protobuf:"bytes,1,opt,name=service,proto3" json:"service,omitempty"`
+	Instance string       `protobuf:"bytes,2,opt,name=instance,proto3" json:"instance,omitempty"`
+	Node     string       `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
+	Id       string       `protobuf:"bytes,4,opt,name=id,proto3" json:"id,omitempty"`
+	Status   Check_Status `protobuf:"varint,5,opt,name=status,proto3,enum=konsul.command.v1.Check_Status" json:"status,omitempty"`
+	Output   string       `protobuf:"bytes,6,opt,name=output,proto3" json:"output,omitempty"`
+	// create_index, if not 0, is that of the check the result is for: one that
+	// was registered anew meanwhile does not take it.
+	CreateIndex   uint64 `protobuf:"varint,7,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckUpdate) Reset() {
+	*x = CheckUpdate{}
+	mi := &file_fsm_command_command_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckUpdate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckUpdate) ProtoMessage() {}
+
+func (x *CheckUpdate) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_command_command_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckUpdate.ProtoReflect.Descriptor instead.
+func (*CheckUpdate) Descriptor() ([]byte, []int) {
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *CheckUpdate) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *CheckUpdate) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *CheckUpdate) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *CheckUpdate) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *CheckUpdate) GetStatus() Check_Status {
+	if x != nil {
+		return x.Status
+	}
+	return Check_STATUS_UNSPECIFIED
+}
+
+func (x *CheckUpdate) GetOutput() string {
+	if x != nil {
+		return x.Output
+	}
+	return ""
+}
+
+func (x *CheckUpdate) GetCreateIndex() uint64 {
+	if x != nil {
+		return x.CreateIndex
+	}
+	return 0
+}
+
+type SessionCreate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// id is random, made by the proposer.
+	Id   string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Node string `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
+	// ttl and lock_delay in nanoseconds of cluster time; ttl 0 = until it is destroyed.
+	Ttl           int64                  `protobuf:"varint,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	Behavior      SessionCreate_Behavior `protobuf:"varint,5,opt,name=behavior,proto3,enum=konsul.command.v1.SessionCreate_Behavior" json:"behavior,omitempty"`
+	LockDelay     int64                  `protobuf:"varint,6,opt,name=lock_delay,json=lockDelay,proto3" json:"lock_delay,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionCreate) Reset() {
+	*x = SessionCreate{}
+	mi := &file_fsm_command_command_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionCreate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionCreate) ProtoMessage() {}
+
+func (x *SessionCreate) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_command_command_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionCreate.ProtoReflect.Descriptor instead.
+func (*SessionCreate) Descriptor() ([]byte, []int) {
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *SessionCreate) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *SessionCreate) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SessionCreate) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *SessionCreate) GetTtl() int64 {
+	if x != nil {
+		return x.Ttl
+	}
+	return 0
+}
+
+func (x *SessionCreate) GetBehavior() SessionCreate_Behavior {
+	if x != nil {
+		return x.Behavior
+	}
+	return SessionCreate_RELEASE
+}
+
+func (x *SessionCreate) GetLockDelay() int64 {
+	if x != nil {
+		return x.LockDelay
+	}
+	return 0
+}
+
+type SessionRenew struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionRenew) Reset() {
+	*x = SessionRenew{}
+	mi := &file_fsm_command_command_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionRenew) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionRenew) ProtoMessage() {}
+
+func (x *SessionRenew) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_command_command_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionRenew.ProtoReflect.Descriptor instead.
+func (*SessionRenew) Descriptor() ([]byte, []int) {
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *SessionRenew) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type SessionDestroy struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SessionDestroy) Reset() {
+	*x = SessionDestroy{}
+	mi := &file_fsm_command_command_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SessionDestroy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SessionDestroy) ProtoMessage() {}
+
+func (x *SessionDestroy) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_command_command_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SessionDestroy.ProtoReflect.Descriptor instead.
+func (*SessionDestroy) Descriptor() ([]byte, []int) {
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *SessionDestroy) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
 // Result is the answer of applying a command; the same on every node.
 type Result struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -760,15 +1825,26 @@ type Result struct {
 	// failed_op is which op failed, for CAS_CONFLICT.
 	FailedOp uint32 `protobuf:"varint,5,opt,name=failed_op,json=failedOp,proto3" json:"failed_op,omitempty"`
 	// modify_index and exists are the current state of the failed op's key, for CAS_CONFLICT.
-	ModifyIndex   uint64 `protobuf:"varint,6,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
-	Exists        bool   `protobuf:"varint,7,opt,name=exists,proto3" json:"exists,omitempty"`
+	ModifyIndex uint64 `protobuf:"varint,6,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
+	Exists      bool   `protobuf:"varint,7,opt,name=exists,proto3" json:"exists,omitempty"`
+	// session is the holder, for LOCK_HELD and NOT_HOLDER.
+	Session string `protobuf:"bytes,8,opt,name=session,proto3" json:"session,omitempty"`
+	// wait is how long the lock delay still is, in nanoseconds of cluster time.
+	Wait  int64  `protobuf:"varint,9,opt,name=wait,proto3" json:"wait,omitempty"`
+	Limit uint64 `protobuf:"varint,10,opt,name=limit,proto3" json:"limit,omitempty"`
+	// count is how many instances ServiceDelete removed, or records Tick expired.
+	Count uint64 `protobuf:"varint,11,opt,name=count,proto3" json:"count,omitempty"`
+	// create_index of what was set.
+	CreateIndex uint64 `protobuf:"varint,12,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
+	// more: records were due that this Tick left to the next.
+	More          bool `protobuf:"varint,13,opt,name=more,proto3" json:"more,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_fsm_command_command_proto_msgTypes[7]
+	mi := &file_fsm_command_command_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -780,7 +1856,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[7]
+	mi := &file_fsm_command_command_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -793,7 +1869,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{7}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Result) GetCode() Result_Code {
@@ -845,6 +1921,48 @@ func (x *Result) GetExists() bool {
 	return false
 }
 
+func (x *Result) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *Result) GetWait() int64 {
+	if x != nil {
+		return x.Wait
+	}
+	return 0
+}
+
+func (x *Result) GetLimit() uint64 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *Result) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Result) GetCreateIndex() uint64 {
+	if x != nil {
+		return x.CreateIndex
+	}
+	return 0
+}
+
+func (x *Result) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
 type OpResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// found: GET and DELETE: the key was there.
@@ -863,7 +1981,7 @@ type OpResult struct {
 
 func (x *OpResult) Reset() {
 	*x = OpResult{}
-	mi := &file_fsm_command_command_proto_msgTypes[8]
+	mi := &file_fsm_command_command_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -875,7 +1993,7 @@ func (x *OpResult) String() string {
 func (*OpResult) ProtoMessage() {}
 
 func (x *OpResult) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[8]
+	mi := &file_fsm_command_command_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -888,7 +2006,7 @@ func (x *OpResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpResult.ProtoReflect.Descriptor instead.
 func (*OpResult) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{8}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *OpResult) GetFound() bool {
@@ -953,20 +2071,25 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\n" +
 	"\x19fsm/command/command.proto\x12\x11konsul.command.v1\"1\n" +
 	"\x06Header\x12'\n" +
-	"\x0fidempotency_key\x18\x01 \x01(\tR\x0eidempotencyKey\"\xe0\x01\n" +
+	"\x0fidempotency_key\x18\x01 \x01(\tR\x0eidempotencyKey\"\xc3\x02\n" +
 	"\x02Op\x12.\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1a.konsul.command.v1.Op.KindR\x04kind\x12\x10\n" +
 	"\x03key\x18\x02 \x01(\fR\x03key\x12\x14\n" +
 	"\x05value\x18\x03 \x01(\fR\x05value\x12\x14\n" +
 	"\x05flags\x18\x04 \x01(\x04R\x05flags\x12\x15\n" +
-	"\x03cas\x18\x05 \x01(\x04H\x00R\x03cas\x88\x01\x01\"M\n" +
+	"\x03cas\x18\x05 \x01(\x04H\x00R\x03cas\x88\x01\x01\x12\x10\n" +
+	"\x03ttl\x18\x06 \x01(\x03R\x03ttl\x12\x18\n" +
+	"\asession\x18\a \x01(\tR\asession\x12\x1b\n" +
+	"\thas_value\x18\b \x01(\bR\bhasValue\"g\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\a\n" +
 	"\x03SET\x10\x01\x12\a\n" +
 	"\x03GET\x10\x02\x12\n" +
 	"\n" +
 	"\x06DELETE\x10\x03\x12\x11\n" +
-	"\rDELETE_PREFIX\x10\x04B\x06\n" +
+	"\rDELETE_PREFIX\x10\x04\x12\v\n" +
+	"\aACQUIRE\x10\x05\x12\v\n" +
+	"\aRELEASE\x10\x06B\x06\n" +
 	"\x04_cas\"\x91\x03\n" +
 	"\aCompare\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\fR\x03key\x129\n" +
@@ -1004,7 +2127,82 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"want_voter\x18\x04 \x01(\bR\twantVoter\x12 \n" +
 	"\vincarnation\x18\x05 \x01(\tR\vincarnation\"\x1e\n" +
 	"\fMemberRemove\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"\xda\x02\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x06\n" +
+	"\x04Tick\"\xc7\x03\n" +
+	"\x05Check\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x121\n" +
+	"\x04kind\x18\x03 \x01(\x0e2\x1d.konsul.command.v1.Check.KindR\x04kind\x12\x16\n" +
+	"\x06target\x18\x04 \x01(\tR\x06target\x12\x1a\n" +
+	"\binterval\x18\x05 \x01(\x03R\binterval\x12\x18\n" +
+	"\atimeout\x18\x06 \x01(\x03R\atimeout\x12\x10\n" +
+	"\x03ttl\x18\a \x01(\x03R\x03ttl\x12#\n" +
+	"\rpassing_after\x18\b \x01(\rR\fpassingAfter\x12%\n" +
+	"\x0ecritical_after\x18\t \x01(\rR\rcriticalAfter\x127\n" +
+	"\x06status\x18\n" +
+	" \x01(\x0e2\x1f.konsul.command.v1.Check.StatusR\x06status\"8\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\a\n" +
+	"\x03TTL\x10\x01\x12\b\n" +
+	"\x04HTTP\x10\x02\x12\a\n" +
+	"\x03TCP\x10\x03\"H\n" +
+	"\x06Status\x12\x16\n" +
+	"\x12STATUS_UNSPECIFIED\x10\x00\x12\v\n" +
+	"\aPASSING\x10\x01\x12\v\n" +
+	"\aWARNING\x10\x02\x12\f\n" +
+	"\bCRITICAL\x10\x03\".\n" +
+	"\x04Pair\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\x8b\x02\n" +
+	"\n" +
+	"ServiceSet\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04port\x18\x05 \x01(\rR\x04port\x12\x12\n" +
+	"\x04tags\x18\x06 \x03(\tR\x04tags\x12+\n" +
+	"\x04meta\x18\a \x03(\v2\x17.konsul.command.v1.PairR\x04meta\x12\x10\n" +
+	"\x03ttl\x18\b \x01(\x03R\x03ttl\x120\n" +
+	"\x06checks\x18\t \x03(\v2\x18.konsul.command.v1.CheckR\x06checks\x12\x12\n" +
+	"\x04data\x18\n" +
+	" \x01(\fR\x04data\"3\n" +
+	"\rServiceDelete\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"/\n" +
+	"\tHeartbeat\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"N\n" +
+	"\bCheckSet\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12.\n" +
+	"\x05check\x18\x02 \x01(\v2\x18.konsul.command.v1.CheckR\x05check\"1\n" +
+	"\vCheckDelete\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\"\xdb\x01\n" +
+	"\vCheckUpdate\x12\x18\n" +
+	"\aservice\x18\x01 \x01(\tR\aservice\x12\x1a\n" +
+	"\binstance\x18\x02 \x01(\tR\binstance\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x12\x0e\n" +
+	"\x02id\x18\x04 \x01(\tR\x02id\x127\n" +
+	"\x06status\x18\x05 \x01(\x0e2\x1f.konsul.command.v1.Check.StatusR\x06status\x12\x16\n" +
+	"\x06output\x18\x06 \x01(\tR\x06output\x12!\n" +
+	"\fcreate_index\x18\a \x01(\x04R\vcreateIndex\"\xe4\x01\n" +
+	"\rSessionCreate\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x12\x10\n" +
+	"\x03ttl\x18\x04 \x01(\x03R\x03ttl\x12E\n" +
+	"\bbehavior\x18\x05 \x01(\x0e2).konsul.command.v1.SessionCreate.BehaviorR\bbehavior\x12\x1d\n" +
+	"\n" +
+	"lock_delay\x18\x06 \x01(\x03R\tlockDelay\"#\n" +
+	"\bBehavior\x12\v\n" +
+	"\aRELEASE\x10\x00\x12\n" +
+	"\n" +
+	"\x06DELETE\x10\x01\"\x1e\n" +
+	"\fSessionRenew\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\" \n" +
+	"\x0eSessionDestroy\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x8a\x05\n" +
 	"\x06Result\x122\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x1e.konsul.command.v1.Result.CodeR\x04code\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1c\n" +
@@ -1012,14 +2210,34 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\aresults\x18\x04 \x03(\v2\x1b.konsul.command.v1.OpResultR\aresults\x12\x1b\n" +
 	"\tfailed_op\x18\x05 \x01(\rR\bfailedOp\x12!\n" +
 	"\fmodify_index\x18\x06 \x01(\x04R\vmodifyIndex\x12\x16\n" +
-	"\x06exists\x18\a \x01(\bR\x06exists\"Y\n" +
+	"\x06exists\x18\a \x01(\bR\x06exists\x12\x18\n" +
+	"\asession\x18\b \x01(\tR\asession\x12\x12\n" +
+	"\x04wait\x18\t \x01(\x03R\x04wait\x12\x14\n" +
+	"\x05limit\x18\n" +
+	" \x01(\x04R\x05limit\x12\x14\n" +
+	"\x05count\x18\v \x01(\x04R\x05count\x12!\n" +
+	"\fcreate_index\x18\f \x01(\x04R\vcreateIndex\x12\x12\n" +
+	"\x04more\x18\r \x01(\bR\x04more\"\xf7\x01\n" +
 	"\x04Code\x12\x06\n" +
 	"\x02OK\x10\x00\x12\x10\n" +
 	"\fCAS_CONFLICT\x10\x01\x12\x0e\n" +
 	"\n" +
 	"KEY_REUSED\x10\x02\x12\x11\n" +
 	"\rWRONG_CLUSTER\x10\x03\x12\x14\n" +
-	"\x10RESULT_TOO_LARGE\x10\x04\"\xe5\x01\n" +
+	"\x10RESULT_TOO_LARGE\x10\x04\x12\r\n" +
+	"\tLOCK_HELD\x10\x05\x12\x0e\n" +
+	"\n" +
+	"LOCK_DELAY\x10\x06\x12\x0e\n" +
+	"\n" +
+	"NOT_HOLDER\x10\a\x12\x15\n" +
+	"\x11SESSION_NOT_FOUND\x10\b\x12\x15\n" +
+	"\x11SERVICE_NOT_FOUND\x10\t\x12\x13\n" +
+	"\x0fSERVICE_EXPIRED\x10\n" +
+	"\x12\x13\n" +
+	"\x0fCHECK_NOT_FOUND\x10\v\x12\n" +
+	"\n" +
+	"\x06EXISTS\x10\f\x12\t\n" +
+	"\x05LIMIT\x10\r\"\xe5\x01\n" +
 	"\bOpResult\x12\x14\n" +
 	"\x05found\x18\x01 \x01(\bR\x05found\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x14\n" +
@@ -1029,13 +2247,24 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\adeleted\x18\x06 \x01(\x04R\adeleted\x12\x1d\n" +
 	"\n" +
 	"lock_index\x18\a \x01(\x04R\tlockIndex\x12\x18\n" +
-	"\asession\x18\b \x01(\tR\asession*n\n" +
+	"\asession\x18\b \x01(\tR\asession*\xcd\x02\n" +
 	"\x04Type\x12\x14\n" +
 	"\x10TYPE_UNSPECIFIED\x10\x00\x12\f\n" +
 	"\bTYPE_TXN\x10\x01\x12\x15\n" +
 	"\x11TYPE_CLUSTER_INIT\x10\x02\x12\x13\n" +
 	"\x0fTYPE_MEMBER_SET\x10\x03\x12\x16\n" +
-	"\x12TYPE_MEMBER_REMOVE\x10\x04B(Z&github.com/neogan74/konsul/fsm/commandb\x06proto3"
+	"\x12TYPE_MEMBER_REMOVE\x10\x04\x12\r\n" +
+	"\tTYPE_TICK\x10\x05\x12\x14\n" +
+	"\x10TYPE_SERVICE_SET\x10\x06\x12\x17\n" +
+	"\x13TYPE_SERVICE_DELETE\x10\a\x12\x12\n" +
+	"\x0eTYPE_HEARTBEAT\x10\b\x12\x12\n" +
+	"\x0eTYPE_CHECK_SET\x10\t\x12\x15\n" +
+	"\x11TYPE_CHECK_DELETE\x10\n" +
+	"\x12\x15\n" +
+	"\x11TYPE_CHECK_UPDATE\x10\v\x12\x17\n" +
+	"\x13TYPE_SESSION_CREATE\x10\f\x12\x16\n" +
+	"\x12TYPE_SESSION_RENEW\x10\r\x12\x18\n" +
+	"\x14TYPE_SESSION_DESTROY\x10\x0eB(Z&github.com/neogan74/konsul/fsm/commandb\x06proto3"
 
 var (
 	file_fsm_command_command_proto_rawDescOnce sync.Once
@@ -1049,38 +2278,60 @@ func file_fsm_command_command_proto_rawDescGZIP() []byte {
 	return file_fsm_command_command_proto_rawDescData
 }
 
-var file_fsm_command_command_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_fsm_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_fsm_command_command_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
+var file_fsm_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_fsm_command_command_proto_goTypes = []any{
-	(Type)(0),             // 0: konsul.command.v1.Type
-	(Op_Kind)(0),          // 1: konsul.command.v1.Op.Kind
-	(Compare_Target)(0),   // 2: konsul.command.v1.Compare.Target
-	(Compare_Operator)(0), // 3: konsul.command.v1.Compare.Operator
-	(Result_Code)(0),      // 4: konsul.command.v1.Result.Code
-	(*Header)(nil),        // 5: konsul.command.v1.Header
-	(*Op)(nil),            // 6: konsul.command.v1.Op
-	(*Compare)(nil),       // 7: konsul.command.v1.Compare
-	(*Txn)(nil),           // 8: konsul.command.v1.Txn
-	(*ClusterInit)(nil),   // 9: konsul.command.v1.ClusterInit
-	(*MemberSet)(nil),     // 10: konsul.command.v1.MemberSet
-	(*MemberRemove)(nil),  // 11: konsul.command.v1.MemberRemove
-	(*Result)(nil),        // 12: konsul.command.v1.Result
-	(*OpResult)(nil),      // 13: konsul.command.v1.OpResult
+	(Type)(0),                   // 0: konsul.command.v1.Type
+	(Op_Kind)(0),                // 1: konsul.command.v1.Op.Kind
+	(Compare_Target)(0),         // 2: konsul.command.v1.Compare.Target
+	(Compare_Operator)(0),       // 3: konsul.command.v1.Compare.Operator
+	(Check_Kind)(0),             // 4: konsul.command.v1.Check.Kind
+	(Check_Status)(0),           // 5: konsul.command.v1.Check.Status
+	(SessionCreate_Behavior)(0), // 6: konsul.command.v1.SessionCreate.Behavior
+	(Result_Code)(0),            // 7: konsul.command.v1.Result.Code
+	(*Header)(nil),              // 8: konsul.command.v1.Header
+	(*Op)(nil),                  // 9: konsul.command.v1.Op
+	(*Compare)(nil),             // 10: konsul.command.v1.Compare
+	(*Txn)(nil),                 // 11: konsul.command.v1.Txn
+	(*ClusterInit)(nil),         // 12: konsul.command.v1.ClusterInit
+	(*MemberSet)(nil),           // 13: konsul.command.v1.MemberSet
+	(*MemberRemove)(nil),        // 14: konsul.command.v1.MemberRemove
+	(*Tick)(nil),                // 15: konsul.command.v1.Tick
+	(*Check)(nil),               // 16: konsul.command.v1.Check
+	(*Pair)(nil),                // 17: konsul.command.v1.Pair
+	(*ServiceSet)(nil),          // 18: konsul.command.v1.ServiceSet
+	(*ServiceDelete)(nil),       // 19: konsul.command.v1.ServiceDelete
+	(*Heartbeat)(nil),           // 20: konsul.command.v1.Heartbeat
+	(*CheckSet)(nil),            // 21: konsul.command.v1.CheckSet
+	(*CheckDelete)(nil),         // 22: konsul.command.v1.CheckDelete
+	(*CheckUpdate)(nil),         // 23: konsul.command.v1.CheckUpdate
+	(*SessionCreate)(nil),       // 24: konsul.command.v1.SessionCreate
+	(*SessionRenew)(nil),        // 25: konsul.command.v1.SessionRenew
+	(*SessionDestroy)(nil),      // 26: konsul.command.v1.SessionDestroy
+	(*Result)(nil),              // 27: konsul.command.v1.Result
+	(*OpResult)(nil),            // 28: konsul.command.v1.OpResult
 }
 var file_fsm_command_command_proto_depIdxs = []int32{
 	1,  // 0: konsul.command.v1.Op.kind:type_name -> konsul.command.v1.Op.Kind
 	2,  // 1: konsul.command.v1.Compare.target:type_name -> konsul.command.v1.Compare.Target
 	3,  // 2: konsul.command.v1.Compare.operator:type_name -> konsul.command.v1.Compare.Operator
-	7,  // 3: konsul.command.v1.Txn.compare:type_name -> konsul.command.v1.Compare
-	6,  // 4: konsul.command.v1.Txn.then:type_name -> konsul.command.v1.Op
-	6,  // 5: konsul.command.v1.Txn.else:type_name -> konsul.command.v1.Op
-	4,  // 6: konsul.command.v1.Result.code:type_name -> konsul.command.v1.Result.Code
-	13, // 7: konsul.command.v1.Result.results:type_name -> konsul.command.v1.OpResult
-	8,  // [8:8] is the sub-list for method output_type
-	8,  // [8:8] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	10, // 3: konsul.command.v1.Txn.compare:type_name -> konsul.command.v1.Compare
+	9,  // 4: konsul.command.v1.Txn.then:type_name -> konsul.command.v1.Op
+	9,  // 5: konsul.command.v1.Txn.else:type_name -> konsul.command.v1.Op
+	4,  // 6: konsul.command.v1.Check.kind:type_name -> konsul.command.v1.Check.Kind
+	5,  // 7: konsul.command.v1.Check.status:type_name -> konsul.command.v1.Check.Status
+	17, // 8: konsul.command.v1.ServiceSet.meta:type_name -> konsul.command.v1.Pair
+	16, // 9: konsul.command.v1.ServiceSet.checks:type_name -> konsul.command.v1.Check
+	16, // 10: konsul.command.v1.CheckSet.check:type_name -> konsul.command.v1.Check
+	5,  // 11: konsul.command.v1.CheckUpdate.status:type_name -> konsul.command.v1.Check.Status
+	6,  // 12: konsul.command.v1.SessionCreate.behavior:type_name -> konsul.command.v1.SessionCreate.Behavior
+	7,  // 13: konsul.command.v1.Result.code:type_name -> konsul.command.v1.Result.Code
+	28, // 14: konsul.command.v1.Result.results:type_name -> konsul.command.v1.OpResult
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_fsm_command_command_proto_init() }
@@ -1094,8 +2345,8 @@ func file_fsm_command_command_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_command_command_proto_rawDesc), len(file_fsm_command_command_proto_rawDesc)),
-			NumEnums:      5,
-			NumMessages:   9,
+			NumEnums:      8,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -35,7 +35,8 @@ type KV struct {
 	// modify_index is the Raft index of the last entry that wrote the key. It
 	// equals the engine version the record is stored at.
 	ModifyIndex uint64 `protobuf:"varint,4,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
-	// lock_index counts acquisitions of the key by a session: a fencing token.
+	// lock_index is the Raft index of the last acquisition of the key by a session: a
+	// fencing token that grows even across a deletion of the key.
 	LockIndex uint64 `protobuf:"varint,5,opt,name=lock_index,json=lockIndex,proto3" json:"lock_index,omitempty"`
 	// session holds the key, if not empty.
 	Session string `protobuf:"bytes,6,opt,name=session,proto3" json:"session,omitempty"`
@@ -124,14 +125,26 @@ func (x *KV) GetDeadline() int64 {
 	return 0
 }
 
-// Service is the value under "svc:" + name, as the engine's SetService stores it.
+// Service is the value under "svc:" + name + "/" + id: one instance of a service.
+// When it expires is in its Lease, so that a heartbeat does not change it.
 type Service struct {
-	state       protoimpl.MessageState `protogen:"open.v1"`
-	Data        []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
-	CreateIndex uint64                 `protobuf:"varint,2,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
-	ModifyIndex uint64                 `protobuf:"varint,3,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
-	// deadline is when the service expires, in nanoseconds of cluster time; 0 = never.
-	Deadline      int64 `protobuf:"varint,4,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// data is what the engine's SetService was given; empty for one with fields.
+	Data        []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	CreateIndex uint64 `protobuf:"varint,2,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
+	ModifyIndex uint64 `protobuf:"varint,3,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
+	Name        string `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
+	Id          string `protobuf:"bytes,6,opt,name=id,proto3" json:"id,omitempty"`
+	// node is the member it was registered on, who runs its checks.
+	Node    string   `protobuf:"bytes,7,opt,name=node,proto3" json:"node,omitempty"`
+	Address string   `protobuf:"bytes,8,opt,name=address,proto3" json:"address,omitempty"`
+	Port    uint32   `protobuf:"varint,9,opt,name=port,proto3" json:"port,omitempty"`
+	Tags    []string `protobuf:"bytes,10,rep,name=tags,proto3" json:"tags,omitempty"`
+	// meta is sorted by key.
+	Meta []*Pair `protobuf:"bytes,11,rep,name=meta,proto3" json:"meta,omitempty"`
+	// ttl in nanoseconds; 0 = until it is deregistered.
+	Ttl           int64    `protobuf:"varint,12,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	Checks        []*Check `protobuf:"bytes,13,rep,name=checks,proto3" json:"checks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -187,9 +200,476 @@ func (x *Service) GetModifyIndex() uint64 {
 	return 0
 }
 
-func (x *Service) GetDeadline() int64 {
+func (x *Service) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Service) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Service) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Service) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Service) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *Service) GetTags() []string {
+	if x != nil {
+		return x.Tags
+	}
+	return nil
+}
+
+func (x *Service) GetMeta() []*Pair {
+	if x != nil {
+		return x.Meta
+	}
+	return nil
+}
+
+func (x *Service) GetTtl() int64 {
+	if x != nil {
+		return x.Ttl
+	}
+	return 0
+}
+
+func (x *Service) GetChecks() []*Check {
+	if x != nil {
+		return x.Checks
+	}
+	return nil
+}
+
+type Pair struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pair) Reset() {
+	*x = Pair{}
+	mi := &file_internal_persistence_record_record_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pair) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pair) ProtoMessage() {}
+
+func (x *Pair) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_persistence_record_record_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pair.ProtoReflect.Descriptor instead.
+func (*Pair) Descriptor() ([]byte, []int) {
+	return file_internal_persistence_record_record_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Pair) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Pair) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+// Check is a check of a service instance (inside Service) or the value under
+// "chk:" + node + "/" + id.
+type Check struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// kind and status are numbers of konsul.command.v1.Check.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name          string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Kind          uint32 `protobuf:"varint,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	Target        string `protobuf:"bytes,4,opt,name=target,proto3" json:"target,omitempty"`
+	Interval      int64  `protobuf:"varint,5,opt,name=interval,proto3" json:"interval,omitempty"`
+	Timeout       int64  `protobuf:"varint,6,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	Ttl           int64  `protobuf:"varint,7,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	PassingAfter  uint32 `protobuf:"varint,8,opt,name=passing_after,json=passingAfter,proto3" json:"passing_after,omitempty"`
+	CriticalAfter uint32 `protobuf:"varint,9,opt,name=critical_after,json=criticalAfter,proto3" json:"critical_after,omitempty"`
+	Status        uint32 `protobuf:"varint,10,opt,name=status,proto3" json:"status,omitempty"`
+	Output        string `protobuf:"bytes,11,opt,name=output,proto3" json:"output,omitempty"`
+	CreateIndex   uint64 `protobuf:"varint,12,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
+	// modify_index is that of the last change of the status.
+	ModifyIndex   uint64 `protobuf:"varint,13,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Check) Reset() {
+	*x = Check{}
+	mi := &file_internal_persistence_record_record_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Check) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Check) ProtoMessage() {}
+
+func (x *Check) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_persistence_record_record_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Check.ProtoReflect.Descriptor instead.
+func (*Check) Descriptor() ([]byte, []int) {
+	return file_internal_persistence_record_record_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Check) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Check) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Check) GetKind() uint32 {
+	if x != nil {
+		return x.Kind
+	}
+	return 0
+}
+
+func (x *Check) GetTarget() string {
+	if x != nil {
+		return x.Target
+	}
+	return ""
+}
+
+func (x *Check) GetInterval() int64 {
+	if x != nil {
+		return x.Interval
+	}
+	return 0
+}
+
+func (x *Check) GetTimeout() int64 {
+	if x != nil {
+		return x.Timeout
+	}
+	return 0
+}
+
+func (x *Check) GetTtl() int64 {
+	if x != nil {
+		return x.Ttl
+	}
+	return 0
+}
+
+func (x *Check) GetPassingAfter() uint32 {
+	if x != nil {
+		return x.PassingAfter
+	}
+	return 0
+}
+
+func (x *Check) GetCriticalAfter() uint32 {
+	if x != nil {
+		return x.CriticalAfter
+	}
+	return 0
+}
+
+func (x *Check) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *Check) GetOutput() string {
+	if x != nil {
+		return x.Output
+	}
+	return ""
+}
+
+func (x *Check) GetCreateIndex() uint64 {
+	if x != nil {
+		return x.CreateIndex
+	}
+	return 0
+}
+
+func (x *Check) GetModifyIndex() uint64 {
+	if x != nil {
+		return x.ModifyIndex
+	}
+	return 0
+}
+
+// Session is the value under "ses:" + id.
+type Session struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Node  string                 `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
+	// ttl and lock_delay in nanoseconds; ttl 0 = until it is destroyed.
+	Ttl int64 `protobuf:"varint,4,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// behavior is a number of konsul.command.v1.SessionCreate.Behavior.
+	Behavior    uint32 `protobuf:"varint,5,opt,name=behavior,proto3" json:"behavior,omitempty"`
+	LockDelay   int64  `protobuf:"varint,6,opt,name=lock_delay,json=lockDelay,proto3" json:"lock_delay,omitempty"`
+	CreateIndex uint64 `protobuf:"varint,7,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
+	ModifyIndex uint64 `protobuf:"varint,8,opt,name=modify_index,json=modifyIndex,proto3" json:"modify_index,omitempty"`
+	// held is how many keys it holds.
+	Held          uint64 `protobuf:"varint,9,opt,name=held,proto3" json:"held,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Session) Reset() {
+	*x = Session{}
+	mi := &file_internal_persistence_record_record_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Session) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Session) ProtoMessage() {}
+
+func (x *Session) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_persistence_record_record_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Session.ProtoReflect.Descriptor instead.
+func (*Session) Descriptor() ([]byte, []int) {
+	return file_internal_persistence_record_record_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Session) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Session) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Session) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Session) GetTtl() int64 {
+	if x != nil {
+		return x.Ttl
+	}
+	return 0
+}
+
+func (x *Session) GetBehavior() uint32 {
+	if x != nil {
+		return x.Behavior
+	}
+	return 0
+}
+
+func (x *Session) GetLockDelay() int64 {
+	if x != nil {
+		return x.LockDelay
+	}
+	return 0
+}
+
+func (x *Session) GetCreateIndex() uint64 {
+	if x != nil {
+		return x.CreateIndex
+	}
+	return 0
+}
+
+func (x *Session) GetModifyIndex() uint64 {
+	if x != nil {
+		return x.ModifyIndex
+	}
+	return 0
+}
+
+func (x *Session) GetHeld() uint64 {
+	if x != nil {
+		return x.Held
+	}
+	return 0
+}
+
+// Lease is the value under "sys:lease:" + what it is for: when that ends. It is a
+// record of its own, so that renewing it is no change of what it is for.
+type Lease struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// deadline in nanoseconds of cluster time.
+	Deadline int64 `protobuf:"varint,1,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	// indexed is the deadline under which it stands in the index of deadlines: at or
+	// before deadline. A renewal leaves the index alone; the tick moves the entry.
+	Indexed       int64 `protobuf:"varint,2,opt,name=indexed,proto3" json:"indexed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Lease) Reset() {
+	*x = Lease{}
+	mi := &file_internal_persistence_record_record_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Lease) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Lease) ProtoMessage() {}
+
+func (x *Lease) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_persistence_record_record_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Lease.ProtoReflect.Descriptor instead.
+func (*Lease) Descriptor() ([]byte, []int) {
+	return file_internal_persistence_record_record_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Lease) GetDeadline() int64 {
 	if x != nil {
 		return x.Deadline
+	}
+	return 0
+}
+
+func (x *Lease) GetIndexed() int64 {
+	if x != nil {
+		return x.Indexed
+	}
+	return 0
+}
+
+// Time is the value under "sys:time".
+type Time struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// now is the newest cluster time that an entry used, in nanoseconds since the cluster began.
+	Now           int64 `protobuf:"varint,1,opt,name=now,proto3" json:"now,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Time) Reset() {
+	*x = Time{}
+	mi := &file_internal_persistence_record_record_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Time) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Time) ProtoMessage() {}
+
+func (x *Time) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_persistence_record_record_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Time.ProtoReflect.Descriptor instead.
+func (*Time) Descriptor() ([]byte, []int) {
+	return file_internal_persistence_record_record_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Time) GetNow() int64 {
+	if x != nil {
+		return x.Now
 	}
 	return 0
 }
@@ -214,7 +694,7 @@ type Member struct {
 
 func (x *Member) Reset() {
 	*x = Member{}
-	mi := &file_internal_persistence_record_record_proto_msgTypes[2]
+	mi := &file_internal_persistence_record_record_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -226,7 +706,7 @@ func (x *Member) String() string {
 func (*Member) ProtoMessage() {}
 
 func (x *Member) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_persistence_record_record_proto_msgTypes[2]
+	mi := &file_internal_persistence_record_record_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -239,7 +719,7 @@ func (x *Member) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Member.ProtoReflect.Descriptor instead.
 func (*Member) Descriptor() ([]byte, []int) {
-	return file_internal_persistence_record_record_proto_rawDescGZIP(), []int{2}
+	return file_internal_persistence_record_record_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Member) GetId() string {
@@ -295,7 +775,7 @@ type Cluster struct {
 
 func (x *Cluster) Reset() {
 	*x = Cluster{}
-	mi := &file_internal_persistence_record_record_proto_msgTypes[3]
+	mi := &file_internal_persistence_record_record_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -307,7 +787,7 @@ func (x *Cluster) String() string {
 func (*Cluster) ProtoMessage() {}
 
 func (x *Cluster) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_persistence_record_record_proto_msgTypes[3]
+	mi := &file_internal_persistence_record_record_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -320,7 +800,7 @@ func (x *Cluster) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cluster.ProtoReflect.Descriptor instead.
 func (*Cluster) Descriptor() ([]byte, []int) {
-	return file_internal_persistence_record_record_proto_rawDescGZIP(), []int{3}
+	return file_internal_persistence_record_record_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Cluster) GetId() string {
@@ -351,7 +831,7 @@ type Idempotency struct {
 
 func (x *Idempotency) Reset() {
 	*x = Idempotency{}
-	mi := &file_internal_persistence_record_record_proto_msgTypes[4]
+	mi := &file_internal_persistence_record_record_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -363,7 +843,7 @@ func (x *Idempotency) String() string {
 func (*Idempotency) ProtoMessage() {}
 
 func (x *Idempotency) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_persistence_record_record_proto_msgTypes[4]
+	mi := &file_internal_persistence_record_record_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -376,7 +856,7 @@ func (x *Idempotency) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Idempotency.ProtoReflect.Descriptor instead.
 func (*Idempotency) Descriptor() ([]byte, []int) {
-	return file_internal_persistence_record_record_proto_rawDescGZIP(), []int{4}
+	return file_internal_persistence_record_record_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Idempotency) GetRequestHash() []byte {
@@ -413,7 +893,7 @@ type IdempotencyQueue struct {
 
 func (x *IdempotencyQueue) Reset() {
 	*x = IdempotencyQueue{}
-	mi := &file_internal_persistence_record_record_proto_msgTypes[5]
+	mi := &file_internal_persistence_record_record_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -425,7 +905,7 @@ func (x *IdempotencyQueue) String() string {
 func (*IdempotencyQueue) ProtoMessage() {}
 
 func (x *IdempotencyQueue) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_persistence_record_record_proto_msgTypes[5]
+	mi := &file_internal_persistence_record_record_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -438,7 +918,7 @@ func (x *IdempotencyQueue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyQueue.ProtoReflect.Descriptor instead.
 func (*IdempotencyQueue) Descriptor() ([]byte, []int) {
-	return file_internal_persistence_record_record_proto_rawDescGZIP(), []int{5}
+	return file_internal_persistence_record_record_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *IdempotencyQueue) GetKey() string {
@@ -470,7 +950,7 @@ type IdempotencyWindow struct {
 
 func (x *IdempotencyWindow) Reset() {
 	*x = IdempotencyWindow{}
-	mi := &file_internal_persistence_record_record_proto_msgTypes[6]
+	mi := &file_internal_persistence_record_record_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -482,7 +962,7 @@ func (x *IdempotencyWindow) String() string {
 func (*IdempotencyWindow) ProtoMessage() {}
 
 func (x *IdempotencyWindow) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_persistence_record_record_proto_msgTypes[6]
+	mi := &file_internal_persistence_record_record_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -495,7 +975,7 @@ func (x *IdempotencyWindow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IdempotencyWindow.ProtoReflect.Descriptor instead.
 func (*IdempotencyWindow) Descriptor() ([]byte, []int) {
-	return file_internal_persistence_record_record_proto_rawDescGZIP(), []int{6}
+	return file_internal_persistence_record_record_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *IdempotencyWindow) GetCount() uint64 {
@@ -532,12 +1012,55 @@ const file_internal_persistence_record_record_proto_rawDesc = "" +
 	"\n" +
 	"lock_index\x18\x05 \x01(\x04R\tlockIndex\x12\x18\n" +
 	"\asession\x18\x06 \x01(\tR\asession\x12\x1a\n" +
-	"\bdeadline\x18\a \x01(\x03R\bdeadline\"\x7f\n" +
+	"\bdeadline\x18\a \x01(\x03R\bdeadline\"\xd2\x02\n" +
 	"\aService\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12!\n" +
 	"\fcreate_index\x18\x02 \x01(\x04R\vcreateIndex\x12!\n" +
-	"\fmodify_index\x18\x03 \x01(\x04R\vmodifyIndex\x12\x1a\n" +
-	"\bdeadline\x18\x04 \x01(\x03R\bdeadline\"\xc0\x01\n" +
+	"\fmodify_index\x18\x03 \x01(\x04R\vmodifyIndex\x12\x12\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02id\x18\x06 \x01(\tR\x02id\x12\x12\n" +
+	"\x04node\x18\a \x01(\tR\x04node\x12\x18\n" +
+	"\aaddress\x18\b \x01(\tR\aaddress\x12\x12\n" +
+	"\x04port\x18\t \x01(\rR\x04port\x12\x12\n" +
+	"\x04tags\x18\n" +
+	" \x03(\tR\x04tags\x12*\n" +
+	"\x04meta\x18\v \x03(\v2\x16.konsul.record.v1.PairR\x04meta\x12\x10\n" +
+	"\x03ttl\x18\f \x01(\x03R\x03ttl\x12/\n" +
+	"\x06checks\x18\r \x03(\v2\x17.konsul.record.v1.CheckR\x06checksJ\x04\b\x04\x10\x05\".\n" +
+	"\x04Pair\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xe1\x02\n" +
+	"\x05Check\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\rR\x04kind\x12\x16\n" +
+	"\x06target\x18\x04 \x01(\tR\x06target\x12\x1a\n" +
+	"\binterval\x18\x05 \x01(\x03R\binterval\x12\x18\n" +
+	"\atimeout\x18\x06 \x01(\x03R\atimeout\x12\x10\n" +
+	"\x03ttl\x18\a \x01(\x03R\x03ttl\x12#\n" +
+	"\rpassing_after\x18\b \x01(\rR\fpassingAfter\x12%\n" +
+	"\x0ecritical_after\x18\t \x01(\rR\rcriticalAfter\x12\x16\n" +
+	"\x06status\x18\n" +
+	" \x01(\rR\x06status\x12\x16\n" +
+	"\x06output\x18\v \x01(\tR\x06output\x12!\n" +
+	"\fcreate_index\x18\f \x01(\x04R\vcreateIndex\x12!\n" +
+	"\fmodify_index\x18\r \x01(\x04R\vmodifyIndex\"\xe8\x01\n" +
+	"\aSession\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x12\x10\n" +
+	"\x03ttl\x18\x04 \x01(\x03R\x03ttl\x12\x1a\n" +
+	"\bbehavior\x18\x05 \x01(\rR\bbehavior\x12\x1d\n" +
+	"\n" +
+	"lock_delay\x18\x06 \x01(\x03R\tlockDelay\x12!\n" +
+	"\fcreate_index\x18\a \x01(\x04R\vcreateIndex\x12!\n" +
+	"\fmodify_index\x18\b \x01(\x04R\vmodifyIndex\x12\x12\n" +
+	"\x04held\x18\t \x01(\x04R\x04held\"=\n" +
+	"\x05Lease\x12\x1a\n" +
+	"\bdeadline\x18\x01 \x01(\x03R\bdeadline\x12\x18\n" +
+	"\aindexed\x18\x02 \x01(\x03R\aindexed\"\x18\n" +
+	"\x04Time\x12\x10\n" +
+	"\x03now\x18\x01 \x01(\x03R\x03now\"\xc0\x01\n" +
 	"\x06Member\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\x12\x1f\n" +
@@ -574,22 +1097,29 @@ func file_internal_persistence_record_record_proto_rawDescGZIP() []byte {
 	return file_internal_persistence_record_record_proto_rawDescData
 }
 
-var file_internal_persistence_record_record_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_internal_persistence_record_record_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_internal_persistence_record_record_proto_goTypes = []any{
 	(*KV)(nil),                // 0: konsul.record.v1.KV
 	(*Service)(nil),           // 1: konsul.record.v1.Service
-	(*Member)(nil),            // 2: konsul.record.v1.Member
-	(*Cluster)(nil),           // 3: konsul.record.v1.Cluster
-	(*Idempotency)(nil),       // 4: konsul.record.v1.Idempotency
-	(*IdempotencyQueue)(nil),  // 5: konsul.record.v1.IdempotencyQueue
-	(*IdempotencyWindow)(nil), // 6: konsul.record.v1.IdempotencyWindow
+	(*Pair)(nil),              // 2: konsul.record.v1.Pair
+	(*Check)(nil),             // 3: konsul.record.v1.Check
+	(*Session)(nil),           // 4: konsul.record.v1.Session
+	(*Lease)(nil),             // 5: konsul.record.v1.Lease
+	(*Time)(nil),              // 6: konsul.record.v1.Time
+	(*Member)(nil),            // 7: konsul.record.v1.Member
+	(*Cluster)(nil),           // 8: konsul.record.v1.Cluster
+	(*Idempotency)(nil),       // 9: konsul.record.v1.Idempotency
+	(*IdempotencyQueue)(nil),  // 10: konsul.record.v1.IdempotencyQueue
+	(*IdempotencyWindow)(nil), // 11: konsul.record.v1.IdempotencyWindow
 }
 var file_internal_persistence_record_record_proto_depIdxs = []int32{
-	0, // [0:0] is the sub-list for method output_type
-	0, // [0:0] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	2, // 0: konsul.record.v1.Service.meta:type_name -> konsul.record.v1.Pair
+	3, // 1: konsul.record.v1.Service.checks:type_name -> konsul.record.v1.Check
+	2, // [2:2] is the sub-list for method output_type
+	2, // [2:2] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_internal_persistence_record_record_proto_init() }
@@ -603,7 +1133,7 @@ func file_internal_persistence_record_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_persistence_record_record_proto_rawDesc), len(file_internal_persistence_record_record_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
