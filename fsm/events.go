@@ -3,27 +3,38 @@ package fsm
 import (
 	"bytes"
 	"fmt"
-	"strings"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/neogan74/konsul/internal/persistence"
 	"github.com/neogan74/konsul/internal/persistence/record"
 )
 
-// Event is one change of a key, as a watcher sees it. It is shared between
-// watchers: do not modify it.
+// Event is one change of a key or of an instance of a service, as a watcher sees it.
+// It is shared between watchers: do not modify it.
 type Event struct {
 	// Index is the Raft index of the entry that made the change; the events of
-	// one index are ordered by key.
+	// one index are ordered by key, keys of users first.
 	Index uint64
-	// Key is the key as users know it.
+	// Key is the key as users know it; nil for a service.
 	Key     []byte
 	Deleted bool
-	// Record is the new record; nil if Deleted.
+	// Record is the new record of a key; nil if Deleted.
 	Record *record.KV
+
+	// Name and ID say which instance of a service it is; empty for a key.
+	Name, ID string
+	// Service is the new record of the instance; nil if Deleted.
+	Service *record.Service
 }
 
-// Filter says what to watch: one key, or every key with a prefix.
+// Filter says what to watch: one key, every key with a prefix, the instances of one
+// service, or of all. The first field that is set counts.
 type Filter struct {
+	// Services: the instances of all services.
+	Services bool
+	// Service, if not empty, is the service whose instances to watch.
+	Service string
 	// Key, if not nil, is the one key to watch, and Prefix is ignored.
 	Key []byte
 	// Prefix is the start of the keys to watch; empty means every key.
@@ -39,7 +50,12 @@ type target struct {
 }
 
 func (f Filter) target() target {
-	if f.Key != nil {
+	switch {
+	case f.Services:
+		return target{stored: []byte(persistence.ServicePrefix)}
+	case f.Service != "":
+		return target{stored: persistence.ServiceInstances(f.Service)}
+	case f.Key != nil:
 		return target{stored: persistence.KVKey(f.Key), exact: true}
 	}
 	return target{stored: persistence.KVKey(f.Prefix)}
@@ -55,23 +71,39 @@ func (t target) matches(stored []byte) bool {
 // watched says whether changes of a stored key are events at all; the system's
 // own records are not.
 func watched(stored []byte) bool {
-	return len(stored) >= len(persistence.KVPrefix) &&
-		strings.HasPrefix(string(stored[:len(persistence.KVPrefix)]), persistence.KVPrefix)
+	return hasPrefix(stored, persistence.KVPrefix) || hasPrefix(stored, persistence.ServicePrefix)
+}
+
+func hasPrefix(stored []byte, prefix string) bool {
+	return len(stored) >= len(prefix) && string(stored[:len(prefix)]) == prefix
 }
 
 // newEvent makes the event of a stored change.
 func newEvent(c *persistence.Change) (*Event, error) {
-	key, ok := persistence.UserKey(c.Key)
+	ev := &Event{Index: c.Index, Deleted: c.Deleted}
+	if key, ok := persistence.UserKey(c.Key); ok {
+		ev.Key = key
+		if !c.Deleted {
+			ev.Record = new(record.KV)
+			return ev, decodeChange(c, ev.Record)
+		}
+		return ev, nil
+	}
+	name, id, ok := persistence.ServiceName(c.Key)
 	if !ok {
 		return nil, fmt.Errorf("change at %d: %q is not the key of a watched record", c.Index, c.Key)
 	}
-	ev := &Event{Index: c.Index, Key: key, Deleted: c.Deleted}
-	if c.Deleted {
-		return ev, nil
-	}
-	ev.Record = new(record.KV)
-	if err := persistence.DecodeRecord(c.Value, ev.Record); err != nil {
-		return nil, fmt.Errorf("change of %q at %d: %w", key, c.Index, err)
+	ev.Name, ev.ID = name, id
+	if !c.Deleted {
+		ev.Service = new(record.Service)
+		return ev, decodeChange(c, ev.Service)
 	}
 	return ev, nil
+}
+
+func decodeChange(c *persistence.Change, m proto.Message) error {
+	if err := persistence.DecodeRecord(c.Value, m); err != nil {
+		return fmt.Errorf("change of %q at %d: %w", c.Key, c.Index, err)
+	}
+	return nil
 }

@@ -35,6 +35,9 @@ type FSM struct {
 	// applied is the newest index that was applied here, for the counts.
 	applied uint64
 
+	clock     clock
+	deadlines deadlines
+
 	// snapshotIndex is the newest snapshot known to be durable.
 	snapshotIndex atomic.Uint64
 	snapshotTime  atomic.Int64 // unix nanoseconds; 0 = unknown
@@ -78,6 +81,9 @@ func New(db *persistence.DB, log hclog.Logger, reg prometheus.Registerer, opts .
 	if f.metrics, err = newMetrics(reg, f); err != nil {
 		return nil, fmt.Errorf("registering metrics: %w", err)
 	}
+	if err := f.startClock(); err != nil {
+		return nil, err
+	}
 	if f.applied = db.Published(); f.applied > 0 && !db.Counted() {
 		f.recount(f.applied)
 	}
@@ -115,11 +121,17 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 	if first := logs[0].Index; first <= f.applied {
 		f.recount(first - 1)
 	}
+	newest, err := stamps(logs)
+	if err != nil {
+		f.die(fmt.Errorf("applying entries %d to %d: %w", logs[0].Index, logs[len(logs)-1].Index, err))
+	}
 	changes, commands, err := f.applyAll(logs, answers)
 	if err != nil {
 		f.die(fmt.Errorf("applying entries %d to %d: %w", logs[0].Index, logs[len(logs)-1].Index, err))
 	}
 	f.applied = logs[len(logs)-1].Index
+	f.clock.advance(newest, start)
+	f.deadlines.note(changes)
 	events := f.hub.emit(changes, f.applied)
 	f.metrics.applied(commands, events, time.Since(start))
 	return answers

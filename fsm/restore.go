@@ -48,6 +48,9 @@ func (f *FSM) replace(rc io.ReadCloser) (snapshot.Header, error) {
 		at = index
 		f.db.Publish(at)
 	}
+	if err := f.startClock(); err != nil {
+		return header, err
+	}
 	f.hub.resume(at)
 	f.SetSnapshotIndex(at, time.Unix(0, header.CreatedAt)) // Raft made it durable before
 	return header, nil

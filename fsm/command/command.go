@@ -14,6 +14,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // FormatV1 is the first byte of every entry.
@@ -113,15 +114,15 @@ func Unmarshal(b []byte, m proto.Message) error {
 	return nil
 }
 
-// hasUnknown looks for unknown fields. Txn is spelled out because it is the hot
-// path and the only message with messages inside.
+// hasUnknown looks for unknown fields, at any depth. Txn is spelled out because it
+// is the hot path.
 func hasUnknown(m proto.Message) bool {
-	if len(m.ProtoReflect().GetUnknown()) > 0 {
-		return true
-	}
 	txn, ok := m.(*Txn)
 	if !ok {
-		return false
+		return unknownIn(m.ProtoReflect())
+	}
+	if len(txn.ProtoReflect().GetUnknown()) > 0 {
+		return true
 	}
 	for _, c := range txn.Compare {
 		if len(c.ProtoReflect().GetUnknown()) > 0 {
@@ -131,6 +132,34 @@ func hasUnknown(m proto.Message) bool {
 	for _, ops := range [2][]*Op{txn.Then, txn.Else} {
 		for _, op := range ops {
 			if len(op.ProtoReflect().GetUnknown()) > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// unknownIn looks at a message of any kind and at those inside. There are no maps:
+// they have no order that every version would encode.
+func unknownIn(m protoreflect.Message) bool {
+	if len(m.GetUnknown()) > 0 {
+		return true
+	}
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() {
+		f := fields.Get(i)
+		if f.Message() == nil || !m.Has(f) {
+			continue
+		}
+		if !f.IsList() {
+			if unknownIn(m.Get(f).Message()) {
+				return true
+			}
+			continue
+		}
+		list := m.Get(f).List()
+		for j := range list.Len() {
+			if unknownIn(list.Get(j).Message()) {
 				return true
 			}
 		}

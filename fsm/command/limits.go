@@ -2,6 +2,7 @@ package command
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/neogan74/konsul/internal/persistence"
 )
@@ -29,6 +30,42 @@ const (
 	// persistence.MaxRecordLen, so that every answer can be remembered. It depends
 	// on the state, so it is judged when applying: RESULT_TOO_LARGE.
 	MaxResultBytes = 768 << 10
+)
+
+// Limits of the registry. Names and ids are 1 to MaxNameLen of A-Z a-z 0-9 . _ -
+const (
+	MaxNameLen      = persistence.MaxNameLen
+	MaxServiceBytes = persistence.MaxServiceBytes // bytes of a ServiceSet
+	MinTTL          = persistence.MinTTL
+	MaxTTL          = persistence.MaxTTL
+
+	MaxServiceAddressLen = 255
+	MaxTags              = 64
+	MaxTagLen            = 128
+	MaxMeta              = 64
+	MaxMetaKeyLen        = 128
+	MaxMetaValueLen      = 1024
+	// MaxChecks is how many checks an instance may have.
+	MaxChecks    = 16
+	MaxTargetLen = 2048
+	// MaxCheckOutput is in bytes; see CutOutput.
+	MaxCheckOutput = 4 << 10
+	// MaxCheckThreshold bounds passing_after and critical_after.
+	MaxCheckThreshold = 100
+	MinCheckInterval  = time.Second
+	MaxCheckInterval  = 24 * time.Hour
+	MinCheckTimeout   = 100 * time.Millisecond
+	MaxCheckTimeout   = time.Minute
+	// MaxLockDelay bounds a session's lock delay.
+	MaxLockDelay = time.Hour
+
+	// MaxExpiriesPerTick is how many records one Tick goes over, so that no entry
+	// takes long to apply; a session counts as one more for each key it holds. The
+	// last one may be a session that passes the bound.
+	MaxExpiriesPerTick = 1024
+	// MaxSessionKeys is how many keys a session may hold. It depends on the state, so
+	// it is judged when applying: LIMIT.
+	MaxSessionKeys = 4096
 )
 
 // How much the state machine remembers of the answers given under an

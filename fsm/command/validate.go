@@ -22,6 +22,26 @@ func Validate(t Type, m proto.Message) error {
 		err = expect(t, Type_TYPE_MEMBER_SET, m.validate)
 	case *MemberRemove:
 		err = expect(t, Type_TYPE_MEMBER_REMOVE, m.validate)
+	case *Tick:
+		err = expect(t, Type_TYPE_TICK, func() error { return nil })
+	case *ServiceSet:
+		err = expect(t, Type_TYPE_SERVICE_SET, m.validate)
+	case *ServiceDelete:
+		err = expect(t, Type_TYPE_SERVICE_DELETE, m.validate)
+	case *Heartbeat:
+		err = expect(t, Type_TYPE_HEARTBEAT, m.validate)
+	case *CheckSet:
+		err = expect(t, Type_TYPE_CHECK_SET, m.validate)
+	case *CheckDelete:
+		err = expect(t, Type_TYPE_CHECK_DELETE, m.validate)
+	case *CheckUpdate:
+		err = expect(t, Type_TYPE_CHECK_UPDATE, m.validate)
+	case *SessionCreate:
+		err = expect(t, Type_TYPE_SESSION_CREATE, m.validate)
+	case *SessionRenew:
+		err = expect(t, Type_TYPE_SESSION_RENEW, m.validate)
+	case *SessionDestroy:
+		err = expect(t, Type_TYPE_SESSION_DESTROY, m.validate)
 	default:
 		err = &InvalidError{Field: "command", Problem: fmt.Sprintf("%T is not one", m)}
 	}
@@ -99,10 +119,17 @@ func (o *Op) validate() error {
 	}
 	switch o.Kind {
 	case Op_SET:
-		if len(o.Value) > MaxValueLen {
-			return &LimitError{What: "value", Limit: MaxValueLen, Got: len(o.Value)}
+		if o.Session != "" {
+			return &InvalidError{Field: "session", Problem: "is only for acquire and release"}
 		}
-		return checkKey(o.Key)
+		return o.validateWrite()
+	case Op_ACQUIRE:
+		if err := checkID("session", o.Session); err != nil {
+			return err
+		}
+		return o.validateWrite()
+	case Op_RELEASE:
+		return o.validateRelease()
 	case Op_GET, Op_DELETE:
 		if err := o.refuse(o.Kind == Op_GET); err != nil {
 			return err
@@ -118,16 +145,49 @@ func (o *Op) validate() error {
 	}
 }
 
+// validateWrite is for what writes a value.
+func (o *Op) validateWrite() error {
+	if len(o.Value) > MaxValueLen {
+		return &LimitError{What: "value", Limit: MaxValueLen, Got: len(o.Value)}
+	}
+	if o.HasValue {
+		return &InvalidError{Field: "has_value", Problem: "is only for release"}
+	}
+	if err := checkTTL("ttl", o.Ttl); err != nil {
+		return err
+	}
+	return checkKey(o.Key)
+}
+
+func (o *Op) validateRelease() error {
+	if err := checkID("session", o.Session); err != nil {
+		return err
+	}
+	switch {
+	case o.Ttl != 0:
+		return &InvalidError{Field: "ttl", Problem: "is only for set and acquire"}
+	case len(o.Value) > MaxValueLen:
+		return &LimitError{What: "value", Limit: MaxValueLen, Got: len(o.Value)}
+	case !o.HasValue && (len(o.Value) > 0 || o.Flags != 0):
+		return &InvalidError{Field: "value or flags", Problem: "are given to release, but has_value is not"}
+	}
+	return checkKey(o.Key)
+}
+
 // refuse complains about fields that the operation would ignore: whoever set
 // them meant something that is not going to happen.
 func (o *Op) refuse(cas bool) error {
 	switch {
-	case len(o.Value) > 0:
-		return &InvalidError{Field: "value", Problem: "is only for set"}
+	case len(o.Value) > 0 || o.HasValue:
+		return &InvalidError{Field: "value", Problem: "is only for set, acquire and release"}
 	case o.Flags != 0:
-		return &InvalidError{Field: "flags", Problem: "are only for set"}
+		return &InvalidError{Field: "flags", Problem: "are only for set, acquire and release"}
+	case o.Ttl != 0:
+		return &InvalidError{Field: "ttl", Problem: "is only for set and acquire"}
+	case o.Session != "":
+		return &InvalidError{Field: "session", Problem: "is only for acquire and release"}
 	case cas && o.Cas != nil:
-		return &InvalidError{Field: "cas", Problem: "is only for set and delete"}
+		return &InvalidError{Field: "cas", Problem: "is not for get and delete_prefix"}
 	}
 	return nil
 }

@@ -75,8 +75,8 @@ func TestKeys(t *testing.T) {
 	if _, ok := UserKey([]byte("sys:cluster")); ok {
 		t.Fatal("a system key is no user's key")
 	}
-	if name, ok := ServiceName(ServiceKey("web")); !ok || name != "web" {
-		t.Fatal(name, ok)
+	if name, id, ok := ServiceName(ServiceKey("web", "web-1")); !ok || name != "web" || id != "web-1" {
+		t.Fatal(name, id, ok)
 	}
 	if bytes.Compare(IdempotencyQueueKey(255), IdempotencyQueueKey(256)) >= 0 {
 		t.Fatal("the queue is not in the order of indexes")
@@ -84,7 +84,7 @@ func TestKeys(t *testing.T) {
 	if bytes.HasPrefix(IdempotencyQueueKey(1), IdempotencyKey("")) {
 		t.Fatal("the queue lies among the answers")
 	}
-	longest := len(IdempotencyKey(string(make([]byte, MaxKeyLen))))
+	longest := len(HeldKey(string(make([]byte, MaxNameLen)), make([]byte, MaxKeyLen)))
 	if longest > maxStoredKeyLen {
 		t.Fatal(longest)
 	}

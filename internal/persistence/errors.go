@@ -14,6 +14,8 @@ var (
 	ErrServiceNotFound = errors.New("service not found")
 	// ErrServiceExpired: the service's TTL has passed.
 	ErrServiceExpired = errors.New("service expired")
+	// ErrSessionNotFound: there is no such session, or there is none any more.
+	ErrSessionNotFound = errors.New("session not found")
 	// ErrNotImplemented: the operation is part of the interface but not built yet.
 	ErrNotImplemented = errors.New("not implemented yet")
 	// ErrClosed: the engine is closed or closing.
@@ -28,6 +30,9 @@ var (
 	ErrValueTooLarge = errors.New("value is too large")
 	ErrTooManyOps    = errors.New("too many operations")
 	ErrEntryTooLarge = errors.New("batch is too large")
+	// ErrBadName and ErrBadTTL: of a service; nothing was changed.
+	ErrBadName = errors.New("bad name")
+	ErrBadTTL  = errors.New("bad ttl")
 
 	// ErrCompacted: the index asked for is older than the history. See CompactedError.
 	ErrCompacted = errors.New("index is older than the history")

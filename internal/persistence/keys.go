@@ -9,18 +9,32 @@ import (
 // place that knows stored keys.
 //
 //	kv:<key>                       a user's key       record.KV
-//	svc:<name>                     a service          record.Service
+//	svc:<name>/<id>                an instance of a service record.Service
+//	chk:<node>/<id>                a check of a node  record.Check
+//	ses:<id>                       a session          record.Session
 //	sys:cluster                    the cluster        record.Cluster
 //	sys:member:<node id>           a member           record.Member
 //	sys:idem:<idempotency key>     a remembered answer record.Idempotency
 //	sys:idem-queue:<index, 8 B BE> which is forgotten next: the idempotency key
 //	sys:idem-window                bounds of that queue record.IdempotencyWindow
+//	sys:time                       the cluster's time record.Time
+//	sys:lease:<subject>            until when a subject lives record.Lease
+//	sys:due:<deadline, 8 B BE><subject> the index of deadlines: nothing
+//	sys:gone:<name>/<id>           an instance that expired record.Lease
+//	sys:delay:<key>                the lock delay of a user's key record.Lease
+//	sys:held:<session>/<key>       a user's key that a session holds: nothing
+//
+// A subject is the stored key of what has a deadline: kv:, svc:, chk:, ses:,
+// sys:gone: or sys:delay:. The TTL check of an instance has none of its own: its
+// subject is svc:<name>/<id>/<check>. Names, ids and nodes have no slash in them.
 //
 // Everything here is replicated: nothing local to a node may be stored in the
 // engine, or the digests of replicas would differ.
 const (
 	KVPrefix      = "kv:"
 	ServicePrefix = "svc:"
+	CheckPrefix   = "chk:"
+	SessionPrefix = "ses:"
 	SysPrefix     = "sys:"
 
 	clusterKey        = SysPrefix + "cluster"
@@ -28,6 +42,12 @@ const (
 	idempotencyPrefix = SysPrefix + "idem:"
 	idemQueuePrefix   = SysPrefix + "idem-queue:"
 	idemWindowKey     = SysPrefix + "idem-window"
+	timeKey           = SysPrefix + "time"
+	leasePrefix       = SysPrefix + "lease:"
+	duePrefix         = SysPrefix + "due:"
+	gonePrefix        = SysPrefix + "gone:"
+	delayPrefix       = SysPrefix + "delay:"
+	heldPrefix        = SysPrefix + "held:"
 )
 
 func join(prefix string, rest []byte) []byte {
@@ -41,15 +61,6 @@ func KVKey(key []byte) []byte { return join(KVPrefix, key) }
 // UserKey is the inverse of KVKey; false if stored is not a user's key. The
 // result shares memory with stored.
 func UserKey(stored []byte) ([]byte, bool) { return bytes.CutPrefix(stored, []byte(KVPrefix)) }
-
-// ServiceKey is the stored key of a service.
-func ServiceKey(name string) []byte { return join(ServicePrefix, []byte(name)) }
-
-// ServiceName is the inverse of ServiceKey.
-func ServiceName(stored []byte) (string, bool) {
-	name, ok := bytes.CutPrefix(stored, []byte(ServicePrefix))
-	return string(name), ok
-}
 
 // ClusterKey is the stored key of the cluster's record.
 func ClusterKey() []byte { return []byte(clusterKey) }

@@ -632,7 +632,11 @@ func (x *Lease) GetIndexed() int64 {
 type Time struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// now is the newest cluster time that an entry used, in nanoseconds since the cluster began.
-	Now           int64 `protobuf:"varint,1,opt,name=now,proto3" json:"now,omitempty"`
+	Now int64 `protobuf:"varint,1,opt,name=now,proto3" json:"now,omitempty"`
+	// swept is up to which deadline, inclusive, everything has expired or was moved: there
+	// is nothing in the index of deadlines at or before it. The search for what is
+	// due begins after it and so never walks over what was due once. At most now.
+	Swept         int64 `protobuf:"varint,2,opt,name=swept,proto3" json:"swept,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -670,6 +674,13 @@ func (*Time) Descriptor() ([]byte, []int) {
 func (x *Time) GetNow() int64 {
 	if x != nil {
 		return x.Now
+	}
+	return 0
+}
+
+func (x *Time) GetSwept() int64 {
+	if x != nil {
+		return x.Swept
 	}
 	return 0
 }
@@ -1058,9 +1069,10 @@ const file_internal_persistence_record_record_proto_rawDesc = "" +
 	"\x04held\x18\t \x01(\x04R\x04held\"=\n" +
 	"\x05Lease\x12\x1a\n" +
 	"\bdeadline\x18\x01 \x01(\x03R\bdeadline\x12\x18\n" +
-	"\aindexed\x18\x02 \x01(\x03R\aindexed\"\x18\n" +
+	"\aindexed\x18\x02 \x01(\x03R\aindexed\".\n" +
 	"\x04Time\x12\x10\n" +
-	"\x03now\x18\x01 \x01(\x03R\x03now\"\xc0\x01\n" +
+	"\x03now\x18\x01 \x01(\x03R\x03now\x12\x14\n" +
+	"\x05swept\x18\x02 \x01(\x03R\x05swept\"\xc0\x01\n" +
 	"\x06Member\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12!\n" +
 	"\fraft_address\x18\x02 \x01(\tR\vraftAddress\x12\x1f\n" +

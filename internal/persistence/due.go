@@ -1,0 +1,118 @@
+package persistence
+
+import (
+	"bytes"
+
+	"github.com/dgraph-io/badger/v4"
+)
+
+// The index of deadlines is a queue on disk: entries go in at the far end and out at
+// the near one, and what has gone out stays there as tombstones for as long as the
+// history. So every search says where it begins, and ends by itself: Badger's own
+// iterator would walk over all tombstones up to the next live entry.
+
+// NextDue looks for the earliest deadline at or after from, over at most budget
+// entries, deleted ones included. If it finds one, or none is left, sure is true;
+// otherwise there is none before at, and the search may go on from there.
+func (v *View) NextDue(from int64, budget int) (at int64, found, sure bool, err error) {
+	if v.gen == nil {
+		return 0, false, false, ErrClosed
+	}
+	defer v.db.metrics.time(opScan)(&err)
+	at, sure = from, true
+	err = endScan(queue(v.txn, from, func(deadline int64, item *badger.Item) error {
+		at = deadline
+		if !item.IsDeletedOrExpired() {
+			found = true
+			return ErrStop
+		}
+		if budget--; budget <= 0 {
+			sure = false
+			return ErrStop
+		}
+		return nil
+	}))
+	return at, found, sure, err
+}
+
+// Due is an entry of the index of deadlines.
+type Due struct {
+	Deadline int64
+	// Subject is the stored key that it is about; see ParseSubject.
+	Subject []byte
+}
+
+// Due lists what is in the index of deadlines from one time to another, both
+// inclusive, as Get sees it: at most limit entries, the earliest first.
+func (t *Tx) Due(from, to int64, limit int) ([]Due, error) {
+	if t.u.err != nil {
+		return nil, t.u.err
+	}
+	var due []Due
+	mine := t.overlay([]byte(duePrefix))
+	for len(mine) > 0 && bytes.Compare(mine[0].key, DueKey(from, nil)) < 0 {
+		mine = mine[1:]
+	}
+	add := func(key []byte) error {
+		deadline, subject, ok := DueAt(key)
+		if !ok || deadline > to || len(due) == limit {
+			return ErrStop
+		}
+		due = append(due, Due{deadline, bytes.Clone(subject)})
+		return nil
+	}
+	// own shows what this run wrote before key, and whether it wrote key itself.
+	own := func(key []byte) (bool, error) {
+		for len(mine) > 0 && (key == nil || bytes.Compare(mine[0].key, key) <= 0) {
+			c := mine[0]
+			mine = mine[1:]
+			if c.found {
+				if err := add(c.key); err != nil {
+					return false, err
+				}
+			}
+			if bytes.Equal(c.key, key) {
+				return true, nil
+			}
+		}
+		return false, nil
+	}
+	err := queue(t.u.view, from, func(deadline int64, item *badger.Item) error {
+		if deadline > to || len(due) == limit {
+			return ErrStop
+		}
+		shown, err := own(item.Key())
+		if err != nil || shown || item.IsDeletedOrExpired() {
+			return err
+		}
+		return add(item.Key())
+	})
+	if err := endScan(err); err != nil {
+		return nil, err
+	}
+	_, err = own(nil) // what is later than the last that the view showed
+	return due, endScan(err)
+}
+
+// queue calls fn for the newest version of each entry of the index of deadlines from a
+// time on, deleted ones included.
+func queue(view *badger.Txn, from int64, fn func(deadline int64, item *badger.Item) error) error {
+	it := view.NewIterator(badger.IteratorOptions{Prefix: []byte(duePrefix), AllVersions: true})
+	defer it.Close()
+	var last []byte
+	for it.Seek(DueKey(from, nil)); it.Valid(); it.Next() {
+		item := it.Item()
+		if last != nil && bytes.Equal(last, item.Key()) {
+			continue // an older version
+		}
+		last = append(last[:0], item.Key()...)
+		deadline, _, ok := DueAt(item.Key())
+		if !ok {
+			continue
+		}
+		if err := fn(deadline, item); err != nil {
+			return err
+		}
+	}
+	return nil
+}
