@@ -193,7 +193,7 @@ func BenchmarkVerifyTables(b *testing.B) {
 	b.SetBytes(u.SST)
 	b.ResetTimer()
 	for range b.N {
-		if err := verifyTables(db.gen.Load().dir, true); err != nil {
+		if err := verifyTables(db.gen.Load().dir, nil, true); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -108,7 +108,7 @@ func TestTablesAreVerifiedWhileTheyGo(t *testing.T) {
 					return
 				default:
 				}
-				if err := verifyTables(db.gen.Load().dir, true); err != nil {
+				if err := verifyTables(db.gen.Load().dir, nil, true); err != nil {
 					t.Error(err)
 					return
 				}

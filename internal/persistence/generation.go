@@ -57,7 +57,7 @@ func (db *DB) openGeneration(name string) (*generation, error) {
 		if err := removeEmptyLogs(g.dir); err != nil {
 			return nil, err
 		}
-		if err := verifyTables(g.dir, false); err != nil {
+		if err := verifyTables(g.dir, db.opts.EncryptionKey, false); err != nil {
 			return nil, err
 		}
 		if err := checkRoom(g.dir, db.opts.Badger); err != nil {

@@ -20,6 +20,9 @@ type Options struct {
 	// SyncWrites fsyncs every write. It is honoured for the standalone engines
 	// only: under the versioned face the Raft log is the write-ahead log.
 	SyncWrites bool
+	// EncryptionKey, of encryption.KeySize bytes, encrypts the engine's files; nil for none.
+	// An engine keeps the key it was made with.
+	EncryptionKey []byte
 	// Badger tunes the engine; the zero value of a field means its default.
 	Badger BadgerOptions
 	// History says how much of the past is kept; zero fields mean the defaults.
@@ -164,9 +167,22 @@ func (o Options) badgerOptions(dir string, log hclog.Logger) badger.Options {
 	if t.BlockCacheSize < 0 {
 		b = b.WithBlockCacheSize(0).WithCompression(options.None)
 	}
+	if o.EncryptionKey != nil && !o.InMemory {
+		// Without a cache Badger would decrypt a table's index at every look into it, and
+		// it refuses to decrypt blocks without one.
+		b = b.WithEncryptionKey(o.EncryptionKey).
+			WithIndexCacheSize(encryptedIndexCache).
+			WithBlockCacheSize(max(b.BlockCacheSize, minEncryptedBlockCache))
+	}
 	b.BaseLevelSize = int64(math.Max(float64(b.BaseLevelSize), float64(t.MemTableSize)*2))
 	return b
 }
+
+// The caches of an encrypted engine, in bytes. A table's index is about 5 % of it.
+const (
+	encryptedIndexCache    = 128 << 20
+	minEncryptedBlockCache = 8 << 20
+)
 
 // badgerLogger sends Badger's log to ours. Its everyday remarks are ours' debug.
 type badgerLogger struct{ log hclog.Logger }

@@ -12,8 +12,10 @@ import (
 	"sync"
 
 	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/fb"
 	"github.com/dgraph-io/badger/v4/options"
 	"github.com/dgraph-io/badger/v4/table"
+	"github.com/dgraph-io/ristretto/v2"
 )
 
 // Badger must not be the first to meet a damaged table. It reads tables in
@@ -27,12 +29,17 @@ import (
 
 // verifyTables reads every table in dir that the MANIFEST names. live says that
 // the engine is open and may remove tables meanwhile. Errors are ErrCorrupt with
-// the path.
-func verifyTables(dir string, live bool) error {
+// the path. key is the engine's EncryptionKey, nil for none.
+func verifyTables(dir string, key []byte, live bool) error {
 	tables, err := manifestTables(dir)
 	if err != nil {
 		return err
 	}
+	keys, err := newTableKeys(dir, key) // after the MANIFEST: it has every key named there
+	if err != nil {
+		return err
+	}
+	defer keys.close()
 	// Two at a time at the start, one beside other work; each is held in memory.
 	places := make(chan struct{}, 2)
 	if live {
@@ -44,7 +51,7 @@ func verifyTables(dir string, live bool) error {
 		places <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-places }()
-			err := t.verify()
+			err := t.verify(keys)
 			if err == nil || (live && t.removed(dir)) {
 				return
 			}
@@ -63,8 +70,54 @@ func (t tableFile) removed(dir string) bool {
 }
 
 type tableFile struct {
+	id          uint64
 	path        string
+	keyID       uint64 // of its data key; 0 = not encrypted
 	compression options.CompressionType
+}
+
+// tableKeys are the keys of an engine's tables, which the engine's own key
+// protects, and the cache without which Badger does not read encrypted tables.
+// Nil for an engine that is not encrypted.
+type tableKeys struct {
+	registry *badger.KeyRegistry
+	indexes  *ristretto.Cache[uint64, *fb.TableIndex]
+}
+
+func newTableKeys(dir string, key []byte) (*tableKeys, error) {
+	if key == nil {
+		return nil, nil
+	}
+	registry, err := badger.OpenKeyRegistry(badger.KeyRegistryOptions{Dir: dir, ReadOnly: true, EncryptionKey: key})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, filepath.Join(dir, badger.KeyRegistryFileName), err)
+	}
+	indexes, err := ristretto.NewCache(&ristretto.Config[uint64, *fb.TableIndex]{
+		NumCounters: 1000, MaxCost: encryptedIndexCache, BufferItems: 64,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &tableKeys{registry, indexes}, nil
+}
+
+func (k *tableKeys) close() {
+	if k != nil {
+		k.indexes.Close()
+	}
+}
+
+// open sets what is needed to read a table under the key.
+func (k *tableKeys) open(keyID uint64, o *table.Options) (err error) {
+	switch {
+	case keyID == 0:
+		return nil
+	case k == nil:
+		return errors.New("encrypted, and the engine is not")
+	}
+	o.IndexCache = k.indexes
+	o.DataKey, err = k.registry.DataKey(keyID)
+	return err
 }
 
 // manifestTables lists the tables of dir's MANIFEST; none if there is no MANIFEST
@@ -84,7 +137,7 @@ func manifestTables(dir string) (files []tableFile, err error) {
 		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, path, err)
 	}
 	for id, t := range m.Tables {
-		files = append(files, tableFile{table.NewFilename(id, dir), t.Compression})
+		files = append(files, tableFile{id, table.NewFilename(id, dir), t.KeyID, t.Compression})
 	}
 	return files, nil
 }
@@ -92,7 +145,7 @@ func manifestTables(dir string) (files []tableFile, err error) {
 // verify reads the whole table: every block's checksum, and that it has as many
 // keys as it says. The file is read, not mapped: Badger cuts a table to nothing
 // before it removes it, and a page of a map beyond the end is a SIGBUS.
-func (t tableFile) verify() (err error) {
+func (t tableFile) verify(keys *tableKeys) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("unreadable: %v", p)
@@ -105,9 +158,11 @@ func (t tableFile) verify() (err error) {
 	if err := checkTableEnd(data); err != nil {
 		return err
 	}
-	tbl, err := table.OpenInMemoryTable(data, 0, &table.Options{
-		Compression: t.compression, BlockSize: 4096, ChkMode: options.OnBlockRead,
-	})
+	opts := table.Options{Compression: t.compression, BlockSize: 4096, ChkMode: options.OnBlockRead}
+	if err := keys.open(t.keyID, &opts); err != nil {
+		return err
+	}
+	tbl, err := table.OpenInMemoryTable(data, t.id, &opts)
 	if err != nil {
 		return err
 	}
