@@ -1837,7 +1837,9 @@ type Result struct {
 	// create_index of what was set.
 	CreateIndex uint64 `protobuf:"varint,12,opt,name=create_index,json=createIndex,proto3" json:"create_index,omitempty"`
 	// more: records were due that this Tick left to the next.
-	More          bool `protobuf:"varint,13,opt,name=more,proto3" json:"more,omitempty"`
+	More bool `protobuf:"varint,13,opt,name=more,proto3" json:"more,omitempty"`
+	// ttl is what Heartbeat and SessionRenew have begun anew, in nanoseconds; 0 = it has none.
+	Ttl           int64 `protobuf:"varint,14,opt,name=ttl,proto3" json:"ttl,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1961,6 +1963,13 @@ func (x *Result) GetMore() bool {
 		return x.More
 	}
 	return false
+}
+
+func (x *Result) GetTtl() int64 {
+	if x != nil {
+		return x.Ttl
+	}
+	return 0
 }
 
 type OpResult struct {
@@ -2202,7 +2211,7 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\fSessionRenew\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\" \n" +
 	"\x0eSessionDestroy\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"\x8a\x05\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x9c\x05\n" +
 	"\x06Result\x122\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x1e.konsul.command.v1.Result.CodeR\x04code\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1c\n" +
@@ -2217,7 +2226,8 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	" \x01(\x04R\x05limit\x12\x14\n" +
 	"\x05count\x18\v \x01(\x04R\x05count\x12!\n" +
 	"\fcreate_index\x18\f \x01(\x04R\vcreateIndex\x12\x12\n" +
-	"\x04more\x18\r \x01(\bR\x04more\"\xf7\x01\n" +
+	"\x04more\x18\r \x01(\bR\x04more\x12\x10\n" +
+	"\x03ttl\x18\x0e \x01(\x03R\x03ttl\"\xf7\x01\n" +
 	"\x04Code\x12\x06\n" +
 	"\x02OK\x10\x00\x12\x10\n" +
 	"\fCAS_CONFLICT\x10\x01\x12\x0e\n" +
