@@ -80,6 +80,8 @@ type Config struct {
 	// trustVerifyLeader leaves out the causal part of the read proof. Only a test
 	// sets it, to show that it fails without.
 	trustVerifyLeader bool
+	// now is the clock from which the leader counts cluster time: time.Now but for tests.
+	now func() time.Time
 }
 
 // DefaultMinFreeSpace is enough for the engine to flush and compact what it has

@@ -71,3 +71,13 @@ func (s *Store) Staleness() time.Duration { return s.staleness() }
 
 // GateSync calls fn before each sync that this leader leaves to go on.
 func (s *Store) GateSync(fn func()) { s.logs.flush.gate.Store(&fn) }
+
+// SetClock replaces the clock that cluster time is counted from.
+func (c *Config) SetClock(now func() time.Time) { c.now = now }
+
+// Extensions are those of an entry, as the log on disk has it.
+func (s *Store) Extensions(index uint64) ([]byte, error) {
+	var l raft.Log
+	err := s.logs.raw().GetLog(index, &l)
+	return l.Extensions, err
+}

@@ -40,6 +40,9 @@ type logStore struct {
 	// fatal ends the process; see StoreLogs and DeleteRange.
 	fatal func(error)
 
+	// stamp gives entries their cluster time before they are stored.
+	stamp atomic.Pointer[func(logs []*raft.Log)]
+
 	// flush is the sync under way, if any; may says whether a batch's sync may go on
 	// while raft sends it to the followers.
 	flush flusher
@@ -129,6 +132,9 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	}
 	if err := s.flush.all(); err != nil {
 		return fmt.Errorf("appending to log: %w", err)
+	}
+	if stamp := s.stamp.Load(); stamp != nil {
+		(*stamp)(logs)
 	}
 	s.batch = newBatch(logs)
 	s.appending.Store(s.batch.start.UnixNano())
@@ -248,6 +254,9 @@ func (s *logStore) DeleteRange(from, to uint64) error {
 
 // setMay says which batches may be synced behind raft's back.
 func (s *logStore) setMay(fn func(logs []*raft.Log) bool) { s.may.Store(&fn) }
+
+// setStamp says what gives entries their cluster time.
+func (s *logStore) setStamp(fn func(logs []*raft.Log)) { s.stamp.Store(&fn) }
 
 // Close closes the files. To be called when raft has stopped.
 func (s *logStore) Close() error {

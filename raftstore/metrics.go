@@ -22,6 +22,8 @@ type metrics struct {
 	appendEntries prometheus.Counter
 	appendBytes   prometheus.Counter
 	leaderChanges prometheus.Counter
+	ticks         *prometheus.CounterVec
+	expiryDelay   prometheus.Histogram
 }
 
 func newMetrics(s *Store) (*metrics, error) {
@@ -50,6 +52,8 @@ func newMetrics(s *Store) (*metrics, error) {
 	m.appendEntries = counter("log_appended_entries_total", "Entries appended to the log.")
 	m.appendBytes = counter("log_appended_bytes_total", "Bytes of commands appended to the log.")
 	m.leaderChanges = counter("leader_changes_total", "How often this node saw another leader than before.")
+	m.ticks = vec("ticks_total", "Ticks this leader proposed to expire what is due, by what became of them.", "outcome")
+	m.expiryDelay = histogram("expiry_delay_seconds", "On the leader: how long after the earliest deadline its tick was applied.")
 	m.all = append(m.all, &stateCollector{s: s})
 	if m.reg == nil {
 		return m, nil
@@ -103,6 +107,16 @@ func (m *metrics) appended(entries, bytes int, took time.Duration) {
 	m.appendBytes.Add(float64(bytes))
 }
 
+func (m *metrics) ticked(err error) {
+	label := "applied"
+	if err != nil {
+		label = "failed"
+	}
+	m.ticks.WithLabelValues(label).Inc()
+}
+
+func (m *metrics) late(by time.Duration) { m.expiryDelay.Observe(by.Seconds()) }
+
 func (m *metrics) leaderSeen(before, now leaderView) {
 	if now.id != "" && now.id != before.id {
 		m.leaderChanges.Inc()
@@ -113,7 +127,7 @@ func (m *metrics) leaderSeen(before, now leaderView) {
 type stateCollector struct{ s *Store }
 
 var stateDescs = struct {
-	state, term, commit, applied, first, last, contact, peer, queue, free, snapshot *prometheus.Desc
+	state, term, commit, applied, first, last, contact, peer, queue, free, snapshot, clock *prometheus.Desc
 }{
 	state:    desc("state", "1 for the state this node is in.", "state"),
 	term:     desc("term", "The current term."),
@@ -126,6 +140,8 @@ var stateDescs = struct {
 	queue:    desc("proposals_in_flight", "Proposals on their way through raft."),
 	free:     desc("disk_free_bytes", "Free space on the data directory's disk, as last measured."),
 	snapshot: desc("snapshot_index", "The index of the newest durable snapshot."),
+	clock: prometheus.NewDesc("konsul_cluster_time_seconds",
+		"Cluster time, by which everything with a TTL expires; an estimate but on the leader.", nil, nil),
 }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -135,7 +151,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 // Describe implements prometheus.Collector.
 func (c *stateCollector) Describe(ch chan<- *prometheus.Desc) {
 	d := &stateDescs
-	for _, x := range []*prometheus.Desc{d.state, d.term, d.commit, d.applied, d.first, d.last, d.contact, d.peer, d.queue, d.free, d.snapshot} {
+	for _, x := range []*prometheus.Desc{d.state, d.term, d.commit, d.applied, d.first, d.last, d.contact, d.peer, d.queue, d.free, d.snapshot, d.clock} {
 		ch <- x
 	}
 }
@@ -170,6 +186,7 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(d.queue, float64(s.waiter.count.Load()))
 	gauge(d.free, float64(s.disk.free.Load()))
 	gauge(d.snapshot, float64(s.fsm.SnapshotIndex()))
+	gauge(d.clock, time.Duration(s.ClusterTime()).Seconds())
 	if s.raft.State() != raft.Leader {
 		return
 	}

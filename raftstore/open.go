@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/hashicorp/raft"
 
@@ -22,7 +23,7 @@ func Open(cfg Config) (*Store, error) {
 	s := &Store{
 		cfg: cfg, log: cfg.Logger.Named("raftstore"),
 		up: make(chan struct{}), closing: make(chan struct{}), stop: make(chan struct{}), shutDone: make(chan struct{}),
-		acks: newAcks(), leader: newLeadership(), fresh: &freshness{}, proved: &freshness{},
+		acks: newAcks(), leader: newLeadership(), fresh: &freshness{}, proved: &freshness{}, clock: newClusterClock(cfg.now),
 	}
 	if err := s.open(); err != nil {
 		s.abandon()
@@ -170,9 +171,12 @@ func (s *Store) begin() {
 		s.trans.heard.Store(&heard)
 	}
 	s.logs.setMay(s.mayFlushBehind)
+	s.logs.setStamp(s.stamp)
+	ticks := newTicker(s)
+	s.ticker.Store(ticks)
 	s.disk.onFull, s.disk.starved = s.giveUpLeadership, s.db.ShortOfSpace
 	for _, fn := range []func(){
-		func() { s.disk.run(s.stop) }, s.watchLeadership, s.watchStall, s.watchMembership, s.waiter.run, s.commits.run,
+		func() { s.disk.run(s.stop) }, s.watchLeadership, s.watchStall, s.watchMembership, s.waiter.run, s.commits.run, ticks.run,
 	} {
 		s.wg.Add(1)
 		go func() {
@@ -218,12 +222,30 @@ var _ raft.BatchingFSM = (*raftFSM)(nil)
 // ApplyBatch implements raft.BatchingFSM.
 func (f *raftFSM) ApplyBatch(logs []*raft.Log) []any {
 	out := f.FSM.ApplyBatch(logs)
+	if t := f.store.ticker.Load(); t != nil {
+		t.applied()
+	}
 	for _, l := range logs {
 		if l.Type == raft.LogConfiguration {
 			f.store.members.note(raft.DecodeConfiguration(l.Data))
 		}
 	}
 	return out
+}
+
+// Restore implements raft.FSM. A backup put into a running cluster brings its own
+// cluster time, from which the leader's clock goes on.
+func (f *raftFSM) Restore(r io.ReadCloser) error {
+	if err := f.FSM.Restore(r); err != nil {
+		return err
+	}
+	if term := f.store.leader.ready(); term != 0 && f.store.leads(term) {
+		f.store.beginOffice(term)
+	}
+	if t := f.store.ticker.Load(); t != nil {
+		t.applied()
+	}
+	return nil
 }
 
 // await waits for a raft future as long as ctx allows. For rare operations: it

@@ -46,6 +46,9 @@ type Store struct {
 	proved  *freshness // by what was asked of it
 	waiter  *proposalWaiter
 	commits *commitTeller
+	clock   *clusterClock
+	// ticker is nil until the node is open: raft applies entries before.
+	ticker  atomic.Pointer[ticker]
 	metrics *metrics
 
 	// up is closed when the node is open.
@@ -101,6 +104,11 @@ func (s *Store) Leader() (id, raftAddr string, ok bool) {
 // earlier leaders committed.
 func (s *Store) IsLeader() bool {
 	return s.raft.State() == raft.Leader && s.leader.ready() == s.raft.CurrentTerm()
+}
+
+// leads reports whether this node leads in term.
+func (s *Store) leads(term uint64) bool {
+	return s.raft.State() == raft.Leader && s.raft.CurrentTerm() == term
 }
 
 // LeaderChanges returns a channel that is closed when the leader, or whether

@@ -1,0 +1,104 @@
+package raftstore_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/neogan74/konsul/raftstore"
+	"github.com/neogan74/konsul/raftstore/raftstoretest"
+)
+
+func stampOf(t *testing.T, n *raftstoretest.Node, index uint64) int64 {
+	t.Helper()
+	ext, err := n.Store.Extensions(index)
+	if err != nil {
+		t.Fatalf("entry %d of %s: %v", index, n.ID, err)
+	}
+	if len(ext) != 9 || ext[0] != 1 {
+		t.Fatalf("entry %d of %s: extensions %x", index, n.ID, ext)
+	}
+	return int64(binary.BigEndian.Uint64(ext[1:]))
+}
+
+// Every node has the stamps of the leader, on disk, in order, also after a restart;
+// and a node's own clock, an hour off here, never shows.
+func TestStampsReachEveryLog(t *testing.T) {
+	c := raftstoretest.New(t, 3, func(i int, cfg *raftstore.Config) {
+		off := time.Duration(i-1) * time.Hour
+		cfg.SetClock(func() time.Time { return time.Now().Add(off) })
+	})
+	began := time.Now()
+	indexes := make([]uint64, 30)
+	for i := range indexes {
+		indexes[i] = c.Nodes[i%3].MustPut(fmt.Sprint(i), "v")
+		if i%10 == 9 {
+			c.MoveTo(c.Nodes[(i/10)%3])
+		}
+	}
+	took := time.Since(began)
+	c.CheckEqual()
+	want := make([]int64, len(indexes))
+	for i, index := range indexes {
+		want[i] = stampOf(t, c.Nodes[0], index)
+		if i > 0 && want[i] < want[i-1] {
+			t.Errorf("the stamp of entry %d is %d, before that %d", index, want[i], want[i-1])
+		}
+	}
+	if last := time.Duration(want[len(want)-1]); last <= 0 || last > took+raftstoretest.Patience {
+		t.Errorf("cluster time is %s after %s", last, took)
+	}
+	for round := range 2 {
+		for _, n := range c.Nodes {
+			for i, index := range indexes {
+				if got := stampOf(t, n, index); got != want[i] {
+					t.Fatalf("round %d: %s has stamp %d for entry %d, want %d", round, n.ID, got, index, want[i])
+				}
+			}
+			if round == 0 {
+				n.Stop()
+				n.Start()
+			}
+		}
+		c.Leader()
+	}
+}
+
+// What a leader proposes before it is ready has no time.
+func TestFirstEntryOfALeaderHasNoStamp(t *testing.T) {
+	c := raftstoretest.New(t, 1)
+	n := c.Nodes[0]
+	put := n.MustPut("a", "b")
+	stampOf(t, n, put)
+	for i := n.Store.FirstLogIndex(); i < put; i++ {
+		if ext, err := n.Store.Extensions(i); err != nil || !bytes.Equal(ext, nil) {
+			t.Errorf("entry %d: extensions %x, %v", i, ext, err)
+		}
+	}
+}
+
+// A follower that gets the state as a snapshot goes on in the same time.
+func TestTimeGoesOnAfterASnapshot(t *testing.T) {
+	c := raftstoretest.New(t, 3, func(_ int, cfg *raftstore.Config) { cfg.TrailingLogs = 4 })
+	away := c.Followers()[0]
+	away.Stop()
+	for i := range 20 {
+		c.Leader().MustPut(fmt.Sprint(i), "v")
+	}
+	if err := c.Leader().Store.TakeSnapshot(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	before := c.Leader().MustPut("before", "v")
+	at := stampOf(t, c.Leader(), before)
+	away.Start()
+	if got := away.MustGet("before"); got != "v" {
+		t.Fatal(got)
+	}
+	c.MoveTo(away)
+	if after := stampOf(t, away, away.MustPut("after", "v")); after < at {
+		t.Errorf("cluster time went from %d back to %d", at, after)
+	}
+}
