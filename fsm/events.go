@@ -10,7 +10,7 @@ import (
 	"github.com/neogan74/konsul/internal/persistence/record"
 )
 
-// Event is one change of a key or of an instance of a service, as a watcher sees it.
+// Event is one change of a key, an instance of a service or a check of a node, as a watcher sees it.
 // It is shared between watchers: do not modify it.
 type Event struct {
 	// Index is the Raft index of the entry that made the change; the events of
@@ -26,11 +26,21 @@ type Event struct {
 	Name, ID string
 	// Service is the new record of the instance; nil if Deleted.
 	Service *record.Service
+
+	// Node says whose check it is, with its ID; empty for what is none of a node.
+	Node string
+	// Check is the new record of a node's check; nil if Deleted.
+	Check *record.Check
 }
 
 // Filter says what to watch: one key, every key with a prefix, the instances of one
-// service, or of all. The first field that is set counts.
+// service, or of all; the checks of one node, or of all. The first field that is set
+// counts.
 type Filter struct {
+	// NodeChecks: the checks of all nodes; those of instances are in these.
+	NodeChecks bool
+	// Node, if not empty, is the node whose checks to watch.
+	Node string
 	// Services: the instances of all services.
 	Services bool
 	// Service, if not empty, is the service whose instances to watch.
@@ -51,6 +61,10 @@ type target struct {
 
 func (f Filter) target() target {
 	switch {
+	case f.NodeChecks:
+		return target{stored: persistence.NodeChecks("")}
+	case f.Node != "":
+		return target{stored: persistence.NodeChecks(f.Node)}
 	case f.Services:
 		return target{stored: []byte(persistence.ServicePrefix)}
 	case f.Service != "":
@@ -71,7 +85,8 @@ func (t target) matches(stored []byte) bool {
 // watched says whether changes of a stored key are events at all; the system's
 // own records are not.
 func watched(stored []byte) bool {
-	return hasPrefix(stored, persistence.KVPrefix) || hasPrefix(stored, persistence.ServicePrefix)
+	return hasPrefix(stored, persistence.KVPrefix) || hasPrefix(stored, persistence.ServicePrefix) ||
+		hasPrefix(stored, persistence.CheckPrefix)
 }
 
 func hasPrefix(stored []byte, prefix string) bool {
@@ -86,6 +101,14 @@ func newEvent(c *persistence.Change) (*Event, error) {
 		if !c.Deleted {
 			ev.Record = new(record.KV)
 			return ev, decodeChange(c, ev.Record)
+		}
+		return ev, nil
+	}
+	if node, id, ok := persistence.NodeCheckName(c.Key); ok {
+		ev.Node, ev.ID = node, id
+		if !c.Deleted {
+			ev.Check = new(record.Check)
+			return ev, decodeChange(c, ev.Check)
 		}
 		return ev, nil
 	}
