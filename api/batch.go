@@ -186,8 +186,15 @@ func (c *call) batchWrite(field string, kind command.Op_Kind) (*command.Result, 
 	return res, len(b.keys), err
 }
 
-// batchGet is POST /batch/get. The answer is streamed: 1,024 values can be half a
-// gigabyte.
+// maxFound bounds the values of one /batch/get, in bytes: as much as a page of a list.
+const maxFound = maxPage
+
+// keepFound is how many bytes of values are kept between counting them and sending
+// them; more are read twice, or many requests at a time would hold gigabytes.
+const keepFound = 128 << 10
+
+// batchGet is POST /batch/get. 1,024 values can be half a gigabyte, so they are counted
+// before the answer begins.
 func (c *call) batchGet() error {
 	rr, err := c.readRequest()
 	if err != nil {
@@ -208,18 +215,23 @@ func (c *call) batchGet() error {
 		return err
 	}
 	defer v.Close()
-	return c.sendFound(v, b)
+	found, missing, err := lookUp(v, b)
+	if err != nil {
+		return err
+	}
+	return c.sendFound(v, b, found, missing)
 }
 
-func (c *call) sendFound(v View, b *batch) error {
-	write := jsonwire.AppendString[[]byte]
-	if !b.text() {
-		write = jsonwire.AppendBase64
-	}
+// found is a key of /batch/get that is there; kv is nil if it is to be read again.
+type found struct {
+	key []byte
+	kv  *record.KV
+}
+
+// lookUp finds out which keys are there, each once, and how large all is.
+func lookUp(v View, b *batch) (there []found, missing [][]byte, err error) {
 	seen := make(map[string]struct{}, len(b.keys))
-	var missing [][]byte
-	found := 0
-	c.out = append(c.out[:0], `{"found":{`...)
+	size := 0
 	for _, k := range b.keys {
 		if _, again := seen[string(k.bytes)]; again {
 			continue
@@ -231,13 +243,36 @@ func (c *call) sendFound(v View, b *batch) error {
 			continue
 		}
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
-		if found++; found > 1 {
+		if size += len(kv.Value); size > maxFound {
+			return nil, nil, tooLarge("the values of these keys together are", maxFound)
+		}
+		if size > keepFound {
+			kv = nil
+		}
+		there = append(there, found{k.bytes, kv})
+	}
+	return there, missing, nil
+}
+
+func (c *call) sendFound(v View, b *batch, there []found, missing [][]byte) (err error) {
+	write := jsonwire.AppendString[[]byte]
+	if !b.text() {
+		write = jsonwire.AppendBase64
+	}
+	c.out = append(c.out[:0], `{"found":{`...)
+	for i, f := range there {
+		if f.kv == nil {
+			if f.kv, err = v.KV(f.key); err != nil {
+				return err
+			}
+		}
+		if i > 0 {
 			c.out = append(c.out, ',')
 		}
-		c.out = append(write(c.out, k.bytes), ':')
-		if err := c.item(kv); err != nil {
+		c.out = append(write(c.out, f.key), ':')
+		if err := c.item(f.kv); err != nil {
 			return err
 		}
 	}

@@ -82,3 +82,23 @@ func TestBatchRefuses(t *testing.T) {
 		t.Fatal("something was applied")
 	}
 }
+
+func TestBatchGetIsBounded(t *testing.T) {
+	s, _ := apitest.StartLocal(t)
+	value := strings.Repeat("v", 512<<10)
+	var keys []string
+	for i := range 17 {
+		key := fmt.Sprintf("k%02d", i)
+		s.Put("/kv/"+key, value).Want(200)
+		keys = append(keys, `"`+key+`"`)
+	}
+	a := s.Post("/batch/get", `{"keys":[`+strings.Join(keys, ",")+`]}`).Want(413, "too_large")
+	if a.Uint("limit") != 8<<20 {
+		t.Errorf("%s", a.Body)
+	}
+	var b struct{ Found map[string]string }
+	parse(t, s.Post("/batch/get", `{"keys":[`+strings.Join(keys[:16], ",")+`]}`).Want(200).Body, &b)
+	if len(b.Found) != 16 || b.Found["k15"] != value {
+		t.Errorf("%d keys", len(b.Found))
+	}
+}

@@ -27,6 +27,7 @@ type failure struct {
 	allow      string   // the Allow header of 405
 	numbers    []number // modify_index, limit, oldest_index, op
 	field      string   // the field a cluster request is wrong in
+	key        []byte   // the key it is about, of many
 }
 
 type number struct {
@@ -51,6 +52,9 @@ func (f *failure) appendJSON(dst []byte) []byte {
 	if f.field != "" {
 		dst = append(dst, `,"field":`...)
 		dst = jsonwire.AppendString(dst, strings.ToValidUTF8(f.field, "\uFFFD"))
+	}
+	if f.key != nil {
+		dst = appendKey(append(dst, ','), f.key)
 	}
 	return append(dst, '}')
 }

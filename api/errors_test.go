@@ -96,7 +96,7 @@ func TestPanicsAreAnswered(t *testing.T) {
 func TestRoutes(t *testing.T) {
 	s, _ := apitest.StartLocal(t)
 	for _, target := range []string{
-		"/", "/kv2", "/services", "/services/web", "/sessions", "/backup", "/restore", "/export", "/import", "/snapshot", "/admin/gc",
+		"/", "/kv2", "/services", "/services/web", "/sessions", "/backup", "/restore", "/exports", "/snapshot",
 		"/health/", "/cluster", "/cluster/leave/", "/batch", "/txn/", "/cluster%2Fstatus",
 	} {
 		s.Get(target).Want(404, "not_found")

@@ -73,6 +73,8 @@ type View interface {
 	// Scan and ScanKeys visit stored keys from start on; persistence.ErrStop ends them.
 	Scan(prefix, start []byte, fn func(key, value []byte) error) error
 	ScanKeys(prefix, start []byte, fn func(key []byte) error) error
+	// Whole reads what the view stands on, and says if scans of it may have missed something.
+	Whole() error
 	Close()
 }
 

@@ -57,6 +57,8 @@ func (s *Server) routes() {
 		{method: http.MethodPost, pattern: "/batch/delete", serve: (*call).batchDelete},
 		{method: http.MethodPost, pattern: "/txn", serve: (*call).txn},
 		{method: http.MethodGet, pattern: "/watch", serve: (*call).watch},
+		{method: http.MethodGet, pattern: "/export", serve: (*call).export},
+		{method: http.MethodPost, pattern: "/import", serve: (*call).importData},
 		{method: http.MethodGet, pattern: "/cluster/status", serve: (*call).clusterStatus},
 		{method: http.MethodGet, pattern: "/cluster/leader", serve: (*call).clusterLeader},
 		{method: http.MethodGet, pattern: "/cluster/peers", serve: (*call).clusterPeers},
@@ -76,7 +78,7 @@ func (s *Server) routes() {
 		rt := s.route(rt)
 		serve := func(w http.ResponseWriter, r *http.Request) { s.run(rt, w, r, "") }
 		mux.Method(rt.method, rt.pattern, http.HandlerFunc(serve))
-		if rt.method == http.MethodGet && rt.pattern != "/watch" {
+		if rt.method == http.MethodGet && rt.pattern != "/watch" && rt.pattern != "/export" {
 			mux.Head(rt.pattern, serve)
 		}
 	}

@@ -48,6 +48,8 @@ type Server struct {
 	waiting  atomic.Int64
 	watchers atomic.Int64
 	digests  chan struct{} // one token per digest being computed
+	// transfers has a token for each export and import.
+	transfers chan struct{}
 
 	// stopping ends when Drain is called: waiting reads and watches end with it.
 	stopping context.Context
@@ -72,6 +74,7 @@ func NewServer(cfg Config, node Node, cl Cluster) *Server {
 		cfg: cfg, log: cfg.Logger, node: node, cluster: cl,
 		nodeHeader: []string{node.NodeID()},
 		digests:    make(chan struct{}, 1),
+		transfers:  make(chan struct{}, maxTransfers),
 	}
 	s.calls.New = func() any { return new(call) }
 	s.stopping, s.drain = context.WithCancel(context.Background())

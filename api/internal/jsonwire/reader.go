@@ -27,13 +27,14 @@ type Reader struct {
 	data  []byte
 	pos   int
 	depth int
+	base  int // of data in a longer document, for errors
 }
 
 // NewReader reads data, which must not change while the Reader's results are used.
 func NewReader(data []byte) *Reader { return &Reader{data: data} }
 
 func (r *Reader) fail(format string, args ...any) error {
-	return &SyntaxError{Offset: r.pos, Text: fmt.Sprintf(format, args...)}
+	return &SyntaxError{Offset: r.base + r.pos, Text: fmt.Sprintf(format, args...)}
 }
 
 // next skips white space and returns the byte there, 0 at the end.
