@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/neogan74/konsul/internal/encryption"
 	"github.com/neogan74/konsul/internal/peer"
 	"github.com/neogan74/konsul/internal/persistence"
 )
@@ -64,6 +65,10 @@ type Config struct {
 	// SegmentSize is the size of a file of the log, in bytes, preallocated (64 MiB,
 	// less if that were more than a sixteenth of the disk).
 	SegmentSize int
+
+	// Encryption has the master keys of encryption at rest; nil for none. A data
+	// directory is encrypted from its first start on, or never.
+	Encryption *encryption.Keys
 
 	// InMemory keeps nothing on disk: a cluster of one, for tests and trials.
 	InMemory bool

@@ -15,6 +15,8 @@ import (
 	wal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/segment"
+
+	"github.com/neogan74/konsul/internal/encryption"
 )
 
 // rawLog is what stands below logStore: raft-wal, or raft's memory store.
@@ -33,6 +35,7 @@ type logStore struct {
 	reopen func() (rawLog, error)
 	log    hclog.Logger
 	cache  *logCache
+	sealer *entrySealer // nil without encryption
 	// full says whether the disk is below its floor.
 	full func() bool
 	// applied is the newest index that the state machine has applied.
@@ -68,8 +71,8 @@ var (
 )
 
 // openLog opens the log in cfg's data directory, or one in memory.
-func openLog(cfg Config, log hclog.Logger) (*logStore, error) {
-	s := &logStore{log: log.Named("log"), cache: newLogCache(), full: func() bool { return false }, applied: func() uint64 { return 0 },
+func openLog(cfg Config, keys *encryption.Directory, log hclog.Logger) (*logStore, error) {
+	s := &logStore{log: log.Named("log"), cache: newLogCache(), sealer: newEntrySealer(keys), full: func() bool { return false }, applied: func() uint64 { return 0 },
 		fatal: cfg.Fatal, observe: func(int, int, time.Duration) {}}
 	if cfg.InMemory {
 		s.inner = raft.NewInmemStore()
@@ -92,7 +95,20 @@ func openLog(cfg Config, log hclog.Logger) (*logStore, error) {
 		return nil, fmt.Errorf("%w: opening log %s: %w: if it cannot be repaired, move %s away and join again",
 			ErrDamaged, s.dir, err, cfg.DataDir)
 	}
+	if err := s.checkEnd(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	return s, nil
+}
+
+// checkEnd reads the last entry: whether it is encrypted must be known before raft
+// panics at it, and before the engine is taken for damaged.
+func (s *logStore) checkEnd() error {
+	last, err := s.LastIndex()
+	if err != nil || last == 0 {
+		return err
+	}
+	return s.GetLog(last, new(raft.Log))
 }
 
 func (s *logStore) raw() rawLog {
@@ -115,7 +131,10 @@ func (s *logStore) GetLog(index uint64, into *raft.Log) error {
 	if s.cache.get(index, into) {
 		return nil
 	}
-	return s.raw().GetLog(index, into)
+	if err := s.raw().GetLog(index, into); err != nil {
+		return err
+	}
+	return s.sealer.open(into)
 }
 
 // StoreLog implements raft.LogStore.
@@ -182,6 +201,7 @@ func (s *logStore) written(b batch) {
 // store appends, and opens the log anew if its last segment is sealed and the
 // next one could not be made: raft-wal does not try again by itself.
 func (s *logStore) store(logs []*raft.Log) error {
+	logs = s.sealer.seal(logs)
 	err := s.raw().StoreLogs(logs)
 	if !errors.Is(err, wal.ErrSealed) || s.reopen == nil {
 		return err

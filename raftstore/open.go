@@ -39,12 +39,15 @@ func (s *Store) open() error {
 	if err != nil {
 		return err
 	}
+	if err := s.openEncryption(); err != nil {
+		return err
+	}
 	if s.metrics, err = newMetrics(s); err != nil {
 		return err
 	}
 	s.disk = newDiskWatch(s.cfg.DataDir, s.cfg.MinFreeSpace, s.log)
 	s.disk.check()
-	if s.logs, err = openLog(s.cfg, s.log); err != nil {
+	if s.logs, err = openLog(s.cfg, s.keys, s.log); err != nil {
 		return err
 	}
 	s.logs.full, s.logs.observe = s.disk.full, s.metrics.appended
@@ -52,10 +55,10 @@ func (s *Store) open() error {
 	if err != nil {
 		return err
 	}
-	if s.snaps, err = openSnapshots(s.cfg, s.log); err != nil {
+	if s.snaps, err = openSnapshots(s.cfg, s.keys, s.log); err != nil {
 		return err
 	}
-	rec := recovery{cfg: s.cfg, log: s.log, logs: s.logs, stable: stable, snaps: s.snaps, reg: s.metrics.reg, clean: clean}
+	rec := recovery{cfg: s.cfg, keys: s.keys, log: s.log, logs: s.logs, stable: stable, snaps: s.snaps, reg: s.metrics.reg, clean: clean}
 	found, err := rec.run()
 	s.db = found.db
 	if err != nil {

@@ -214,7 +214,7 @@ func TestKth(t *testing.T) {
 
 func TestAppliedEntriesAreNeverCutOff(t *testing.T) {
 	var ended error
-	s, err := openLog(Config{DataDir: t.TempDir(), SyncWrites: true, Fatal: func(err error) { ended = err }}.withDefaults(), hclog.NewNullLogger())
+	s, err := openLog(Config{DataDir: t.TempDir(), SyncWrites: true, Fatal: func(err error) { ended = err }}.withDefaults(), nil, hclog.NewNullLogger())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +256,7 @@ func TestDiskIsFullWhenTheEngineWaits(t *testing.T) {
 
 // A batch that begins where one was left to be synced, and was cut off, is another.
 func TestAppendingEndsWithEachBatch(t *testing.T) {
-	s, err := openLog(Config{DataDir: t.TempDir(), SyncWrites: true}.withDefaults(), hclog.NewNullLogger())
+	s, err := openLog(Config{DataDir: t.TempDir(), SyncWrites: true}.withDefaults(), nil, hclog.NewNullLogger())
 	if err != nil {
 		t.Fatal(err)
 	}

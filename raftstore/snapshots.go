@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/neogan74/konsul/fsm"
+	"github.com/neogan74/konsul/internal/encryption"
 	"github.com/neogan74/konsul/internal/snapshot"
 )
 
@@ -27,7 +28,7 @@ type snapshotStore struct {
 	log hclog.Logger
 }
 
-func openSnapshots(cfg Config, log hclog.Logger) (*snapshotStore, error) {
+func openSnapshots(cfg Config, keys *encryption.Directory, log hclog.Logger) (*snapshotStore, error) {
 	s := &snapshotStore{log: log.Named("snapshots")}
 	if cfg.InMemory {
 		s.SnapshotStore = raft.NewInmemSnapshotStore()
@@ -45,6 +46,9 @@ func openSnapshots(cfg Config, log hclog.Logger) (*snapshotStore, error) {
 		return nil, fmt.Errorf("opening snapshots: %w", err)
 	}
 	s.SnapshotStore = inner
+	if keys != nil {
+		s.SnapshotStore = &sealedSnapshots{inner, keys.Files()}
+	}
 	return s, nil
 }
 

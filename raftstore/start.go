@@ -8,6 +8,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/neogan74/konsul/internal/encryption"
 	"github.com/neogan74/konsul/internal/persistence"
 	"github.com/neogan74/konsul/internal/snapshot"
 )
@@ -26,6 +27,7 @@ type recovered struct {
 // truth; the engine is a cache of them that is kept if it can be trusted.
 type recovery struct {
 	cfg    Config
+	keys   *encryption.Directory
 	log    hclog.Logger
 	logs   *logStore
 	stable raft.StableStore
@@ -169,6 +171,6 @@ func (r *recovery) engine(snapIndex uint64) (db *persistence.DB, fresh bool, err
 func (r *recovery) open() (*persistence.DB, error) {
 	return persistence.Open(persistence.Options{
 		Dir: r.cfg.DataDir, InMemory: r.cfg.InMemory, SyncWrites: r.cfg.SyncWrites,
-		Badger: r.cfg.Badger, History: r.cfg.History, Registerer: r.reg,
+		EncryptionKey: r.keys.Engine(), Badger: r.cfg.Badger, History: r.cfg.History, Registerer: r.reg,
 	}, r.log.Named("engine"))
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/neogan74/konsul/fsm"
+	"github.com/neogan74/konsul/internal/encryption"
 	"github.com/neogan74/konsul/internal/peer"
 	"github.com/neogan74/konsul/internal/persistence"
 )
@@ -26,6 +27,7 @@ type Store struct {
 	addr string // advertised
 
 	lock  *dirLock
+	keys  *encryption.Directory // nil without encryption at rest
 	logs  *logStore
 	snaps *snapshotStore
 	db    *persistence.DB

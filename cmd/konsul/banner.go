@@ -27,7 +27,7 @@ func (n *node) announceNode() {
 	}
 	n.log.Info("node", "id", n.store.NodeID(), "cluster_id", clusterID, "bootstrap_expect", n.cfg.Raft.BootstrapExpect,
 		"join", slices.Concat([]string{}, n.cfg.Raft.Join))
-	n.log.Info("storage", "data_dir", n.dataDir(), "durability", n.durability())
+	n.log.Info("storage", "data_dir", n.dataDir(), "durability", n.durability(), "encrypted", n.cfg.Persistence.Encryption.KeyFile != "")
 }
 
 func (n *node) dataDir() string {

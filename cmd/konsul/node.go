@@ -13,6 +13,7 @@ import (
 	"github.com/neogan74/konsul/api"
 	"github.com/neogan74/konsul/cluster"
 	"github.com/neogan74/konsul/internal/config"
+	"github.com/neogan74/konsul/internal/encryption"
 	"github.com/neogan74/konsul/internal/persistence"
 	"github.com/neogan74/konsul/raftstore"
 )
@@ -43,7 +44,7 @@ func startNode(cfg *config.Result, log hclog.Logger, fatal func(error)) (*node, 
 		return n, err
 	}
 	// 2. The API's port. It costs nothing, so a port that is taken is found before a large log is
-	// read; and the node must know its address to tell the others. Clients that come before step 6
+	// read; and the node must know its address to tell the others. Clients that come before step 7
 	// wait in the listener's queue.
 	var err error
 	if n.listener, err = listenAPI(cfg.HTTP); err != nil {
@@ -54,15 +55,20 @@ func startNode(cfg *config.Result, log hclog.Logger, fatal func(error)) (*node, 
 	if err != nil {
 		return n, err
 	}
-	// 4. Engine, log and Raft: locks the data directory and replays. Before the cluster, which asks it
+	// 4. The master keys, if data is encrypted at rest.
+	keys, err := n.masterKeys()
+	if err != nil {
+		return n, err
+	}
+	// 5. Engine, log and Raft: locks the data directory and replays. Before the cluster, which asks it
 	// whether there is a cluster already.
-	if n.store, err = raftstore.Open(n.storeConfig(metrics, fatal)); err != nil {
+	if n.store, err = raftstore.Open(n.storeConfig(keys, metrics, fatal)); err != nil {
 		return n, explainOpen(cfg, err)
 	}
 	n.announceNode()
-	// 5. Membership. It registers its methods with the store and does nothing by itself yet.
+	// 6. Membership. It registers its methods with the store and does nothing by itself yet.
 	n.cluster = cluster.New(n.clusterConfig(), n.store)
-	// 6. The API, before bootstrap and join begin: nodes find each other by asking each other's API.
+	// 7. The API, before bootstrap and join begin: nodes find each other by asking each other's API.
 	n.api = api.New(n.apiConfig(metrics), n.store, n.cluster)
 	n.http = n.api.HTTPServer()
 	go func() {
@@ -70,7 +76,7 @@ func startNode(cfg *config.Result, log hclog.Logger, fatal func(error)) (*node, 
 			n.broken <- fmt.Errorf("serving the API: %w", err)
 		}
 	}()
-	// 7. Now form a cluster, join one, or go on in the one there is.
+	// 8. Now form a cluster, join one, or go on in the one there is.
 	ctx, cancel := context.WithCancel(context.Background())
 	n.leaveCluster, n.managed = cancel, make(chan struct{})
 	go func() {
@@ -167,12 +173,12 @@ func (n *node) closeListener() error {
 	return n.listener.Close()
 }
 
-func (n *node) storeConfig(metrics *prometheus.Registry, fatal func(error)) raftstore.Config {
+func (n *node) storeConfig(keys *encryption.Keys, metrics *prometheus.Registry, fatal func(error)) raftstore.Config {
 	raft, data := n.cfg.Raft, n.cfg.Persistence
 	return raftstore.Config{
 		NodeID: raft.NodeID, DataDir: data.DataDir, InMemory: n.cfg.InMemory(),
 		BindAddr: raft.BindAddr, AdvertiseAddr: raft.AdvertiseAddr,
-		SyncWrites: data.SyncWrites, Badger: engineOptions(data.Badger), MinFreeSpace: int64(data.MinFreeSpace),
+		SyncWrites: data.SyncWrites, Badger: engineOptions(data.Badger), Encryption: keys, MinFreeSpace: int64(data.MinFreeSpace),
 		SnapshotThreshold: raft.SnapshotThreshold, SnapshotInterval: raft.SnapshotInterval,
 		TrailingLogs: raft.TrailingLogs, SnapshotRetention: raft.SnapshotRetention,
 		Heartbeat: raft.HeartbeatTimeout, Election: raft.ElectionTimeout,
@@ -180,6 +186,22 @@ func (n *node) storeConfig(metrics *prometheus.Registry, fatal func(error)) raft
 		MaxAppendEntries: raft.MaxAppendEntries,
 		Logger:           n.log, Registerer: metrics, Fatal: fatal,
 	}
+}
+
+// masterKeys reads the key file; nil if there is none.
+func (n *node) masterKeys() (*encryption.Keys, error) {
+	path := n.cfg.Persistence.Encryption.KeyFile
+	if path == "" {
+		return nil, nil
+	}
+	keys, err := encryption.ReadKeyFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w (persistence.encryption.key_file)", err)
+	}
+	if keys.Exposed {
+		n.log.Warn("other users of this machine can read the key file: chmod 600", "path", path)
+	}
+	return keys, nil
 }
 
 // engineOptions translates sizes; where the option says 0 for no cache, the engine wants -1, because

@@ -34,7 +34,7 @@ const (
 func Commands(version string) []*cobra.Command {
 	return []*cobra.Command{
 		kvCommand(), txnCommand(), clusterCommand(), benchCommand(),
-		versionCommand(version), completionCommand(),
+		keygenCommand(), versionCommand(version), completionCommand(),
 	}
 }
 

@@ -51,7 +51,6 @@ func TestWhatIsRefused(t *testing.T) {
 		{"lease longer than heartbeat", "", []string{"--raft-leader-lease-timeout=2s"}, []string{"raft.leader_lease_timeout", "raft.heartbeat_timeout"}},
 		{"election shorter than heartbeat", "", []string{"--raft-election-timeout=10ms"}, []string{"raft.election_timeout", "raft.heartbeat_timeout"}},
 		{"log level", "", []string{"--log-level=loud"}, []string{"log.level", "trace, debug"}},
-		{"encryption", "persistence: {encryption: {key_file: k}}", nil, []string{"persistence.encryption.key_file", "not supported yet"}},
 		{"TLS", "", []string{"--tls-cert-file=c"}, []string{"tls.cert_file", "not supported yet"}},
 		{"ACL", "", []string{"--acl-enabled"}, []string{"acl.enabled", "not supported yet"}},
 	} {

@@ -59,7 +59,7 @@ type Badger struct {
 
 // Encryption is encryption at rest.
 type Encryption struct {
-	KeyFile string `koanf:"key_file" env:"KONSUL_ENCRYPTION_KEY_FILE" later:"encryption at rest" doc:"file with the key for encryption at rest"`
+	KeyFile string `koanf:"key_file" env:"KONSUL_ENCRYPTION_KEY_FILE" doc:"file with the keys for encryption at rest, the one in use first (konsul keygen makes one); from a node's first start on, or never"`
 }
 
 // Raft is the node's place in the cluster and the pace of the protocol.

@@ -124,8 +124,13 @@ func writeDurably(path string, text []byte) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// Engine is the key of the storage engine.
-func (d *Directory) Engine() []byte { return derive(d.secret, "engine") }
+// Engine is the key of the storage engine; nil of a nil directory.
+func (d *Directory) Engine() []byte {
+	if d == nil {
+		return nil
+	}
+	return derive(d.secret, "engine")
+}
 
 // Log seals the entries of the Raft log.
 func (d *Directory) Log() *Sealer { return newSealer(derive(d.secret, "log")) }

@@ -71,7 +71,7 @@ func Open(o Options, log hclog.Logger) (*DB, error) {
 func (db *DB) open() (err error) {
 	name := ""
 	if !db.opts.InMemory {
-		db.root = filepath.Join(db.opts.Dir, engineDir)
+		db.root = filepath.Join(db.opts.Dir, EngineDir)
 		if err := os.MkdirAll(db.root, 0o700); err != nil {
 			return err
 		}

@@ -19,7 +19,8 @@ import (
 //	engine/CURRENT   the name of the live engine directory, and a newline
 //	engine/<n>/      Badger's files and state.json; n counts up
 const (
-	engineDir   = "engine"
+	// EngineDir is the engine's part of a data directory.
+	EngineDir   = "engine"
 	currentFile = "CURRENT"
 	lockFile    = "LOCK"
 )
@@ -149,7 +150,7 @@ func sweep(root, live string, log hclog.Logger) error {
 // whose engine is corrupt and that rebuilds from its snapshot. The old engine's
 // files go at the next Open. Nobody may have the engine open.
 func Reset(dir string) error {
-	root := filepath.Join(dir, engineDir)
+	root := filepath.Join(dir, EngineDir)
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return fmt.Errorf("resetting engine: %w", err)
 	}

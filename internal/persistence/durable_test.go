@@ -72,7 +72,7 @@ func TestLogsAreAllocatedAhead(t *testing.T) {
 		if i%50 != 0 {
 			continue
 		}
-		engine := filepath.Join(dir, engineDir, "1")
+		engine := filepath.Join(dir, EngineDir, "1")
 		newest, err := newestLog(engine)
 		if err != nil {
 			t.Fatal(err)

@@ -26,7 +26,7 @@ func closedEngine(t *testing.T, n uint64) (dir string, sum [32]byte) {
 
 func TestOpenSweepsLeftovers(t *testing.T) {
 	dir, sum := closedEngine(t, 20)
-	root := filepath.Join(dir, engineDir)
+	root := filepath.Join(dir, EngineDir)
 	for _, name := range []string{"2", "17"} {
 		if err := os.MkdirAll(filepath.Join(root, name), 0o700); err != nil {
 			t.Fatal(err)
@@ -74,7 +74,7 @@ func TestOpenFindsDamage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, _ := closedEngine(t, 200)
-			damage(t, filepath.Join(dir, engineDir))
+			damage(t, filepath.Join(dir, EngineDir))
 			db, err := Open(Options{Dir: dir, Badger: small}, nil)
 			if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), dir) {
 				if err == nil {
@@ -125,9 +125,9 @@ func damageTable(t *testing.T, root string, change func([]byte) []byte) {
 // removing it leaves a file of length 0, which Badger itself fails to open.
 func TestOpenTakesEmptyLogs(t *testing.T) {
 	dir, sum := closedEngine(t, 50)
-	writeText(t, filepath.Join(dir, engineDir), "1/00003.mem", "")
-	writeText(t, filepath.Join(dir, engineDir), "1/00009.mem", "")
-	writeText(t, filepath.Join(dir, engineDir), "1/000005.vlog", "")
+	writeText(t, filepath.Join(dir, EngineDir), "1/00003.mem", "")
+	writeText(t, filepath.Join(dir, EngineDir), "1/00009.mem", "")
+	writeText(t, filepath.Join(dir, EngineDir), "1/000005.vlog", "")
 	db := openTest(t, Options{Dir: dir, Badger: small})
 	if mustDigest(t, db, 50) != sum {
 		t.Fatal("another state")
@@ -137,7 +137,7 @@ func TestOpenTakesEmptyLogs(t *testing.T) {
 func TestFilesArePrivate(t *testing.T) {
 	dir, _ := closedEngine(t, 5)
 	for _, name := range []string{"", "1"} {
-		info, err := os.Stat(filepath.Join(dir, engineDir, name))
+		info, err := os.Stat(filepath.Join(dir, EngineDir, name))
 		if err != nil || info.Mode().Perm() != 0o700 {
 			t.Errorf("%q: %v, %v", name, info.Mode(), err)
 		}

@@ -16,7 +16,7 @@ import (
 // engineFiles lists what the engine's root holds.
 func engineFiles(t *testing.T, dir string) []string {
 	t.Helper()
-	entries, err := os.ReadDir(filepath.Join(dir, engineDir))
+	entries, err := os.ReadDir(filepath.Join(dir, EngineDir))
 	if err != nil {
 		t.Fatal(err)
 	}
