@@ -1,6 +1,8 @@
 package raftstore
 
 import (
+	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -9,9 +11,9 @@ import (
 	"github.com/neogan74/konsul/fsm/command"
 )
 
-// clusterClock is cluster time while this node leads: where the state machine
-// stood when this node became ready, and what its monotonic clock has counted
-// since. Wall clocks decide nothing.
+// clusterClock is cluster time while this node leads: the newest stamp in its log
+// when it began, and what its monotonic clock has counted since. Wall clocks decide
+// nothing.
 //
 // A clock is good for one term only. A node that led before, and leads again, must
 // not go on with the clock of then: that one has counted the time in which nobody
@@ -50,20 +52,19 @@ func (c *clusterClock) at(term uint64) (int64, bool) {
 }
 
 // stamp gives the commands among entries, which raft on this node as the leader is
-// about to append, their cluster time. Entries of a leader that is not ready yet
-// stay without, which is no time at all.
+// about to append, their cluster time.
 //
 // This is the one place where all of this holds: the entries' term is known, and so
 // whether the clock is theirs (raft may take a proposal that was made in one term
 // into the next one); they are in their order, so that stamps grow along the log;
 // and nothing comes after that could hold an entry up before it is in the log.
-func (s *Store) stamp(entries []*raft.Log) {
+func (s *Store) stamp(entries []*raft.Log) error {
 	if s.raft.State() != raft.Leader {
-		return // the leader whose entries these are has stamped them
+		return nil // the leader whose entries these are has stamped them
 	}
-	now, ok := s.clock.at(entries[0].Term)
-	if !ok {
-		return
+	now, err := s.officeTime(entries[0])
+	if err != nil {
+		return err
 	}
 	var ext []byte
 	for _, l := range entries {
@@ -75,6 +76,47 @@ func (s *Store) stamp(entries []*raft.Log) {
 		}
 		l.Extensions = ext
 	}
+	return nil
+}
+
+// officeTime is cluster time for the entries that first begins. With the first of a
+// term the clock starts, at the newest stamp of what is in the log before it: nothing
+// else comes before it in any log that has it. Were the first entries of a leader left
+// without a stamp, what they give a TTL would live from whenever a clock was last needed.
+func (s *Store) officeTime(first *raft.Log) (int64, error) {
+	if now, ok := s.clock.at(first.Term); ok {
+		return now, nil
+	}
+	base, err := s.newestStamp(first.Index - 1)
+	if err != nil {
+		return 0, fmt.Errorf("finding out what cluster time is: %w", err)
+	}
+	s.clock.begin(first.Term, base)
+	return base, nil
+}
+
+// newestStamp is the newest cluster time in the log up to last.
+func (s *Store) newestStamp(last uint64) (int64, error) {
+	newest, _ := s.fsm.Clock() // of what is applied
+	for i := last; i > s.db.Published(); i-- {
+		var l raft.Log
+		err := s.logs.GetLog(i, &l)
+		if errors.Is(err, raft.ErrLogNotFound) {
+			return newest, nil // in a snapshot, so it was applied
+		}
+		if err != nil {
+			return 0, fmt.Errorf("entry %d: %w", i, err)
+		}
+		if l.Type != raft.LogCommand || len(l.Extensions) == 0 {
+			continue
+		}
+		stamp, err := command.DecodeStamp(l.Extensions)
+		if err != nil {
+			return 0, fmt.Errorf("entry %d: %w", i, err)
+		}
+		return max(newest, stamp), nil // those before are not newer
+	}
+	return newest, nil
 }
 
 // ClusterTime is about what cluster time is now, in nanoseconds since the cluster
@@ -88,10 +130,15 @@ func (s *Store) ClusterTime() int64 {
 	return s.fsm.ClusterTime()
 }
 
-// beginOffice starts the clock of a term where the state machine stands: at the
-// newest time that any entry before said. What has passed on other clocks since
-// then counts for nothing, so nothing expires early.
-func (s *Store) beginOffice(term uint64) {
-	base, _ := s.fsm.Clock()
-	s.clock.begin(term, base)
+// restored lets the leader's clock go on from a state that was put in place of the
+// one before, if that brings a later time.
+func (s *Store) restored() {
+	term := s.leader.ready()
+	now, ok := s.clock.at(term)
+	if !ok || !s.leads(term) {
+		return
+	}
+	if base, _ := s.fsm.Clock(); base > now {
+		s.clock.begin(term, base)
+	}
 }

@@ -81,3 +81,10 @@ func (s *Store) Extensions(index uint64) ([]byte, error) {
 	err := s.logs.raw().GetLog(index, &l)
 	return l.Extensions, err
 }
+
+// Entry is the term of an entry, and whether it is a command.
+func (s *Store) Entry(index uint64) (term uint64, isCommand bool, err error) {
+	var l raft.Log
+	err = s.logs.raw().GetLog(index, &l)
+	return l.Term, l.Type == raft.LogCommand, err
+}

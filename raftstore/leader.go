@@ -113,7 +113,6 @@ func (s *Store) takeOffice() {
 	if s.raft.State() != raft.Leader || s.raft.CurrentTerm() != term {
 		return
 	}
-	s.beginOffice(term)
 	s.leader.readyTerm.Store(term)
 	s.leader.signal()
 	s.log.Info("this node leads", "term", term, "took", time.Since(start))

@@ -44,7 +44,7 @@ type logStore struct {
 	fatal func(error)
 
 	// stamp gives entries their cluster time before they are stored.
-	stamp atomic.Pointer[func(logs []*raft.Log)]
+	stamp atomic.Pointer[func(logs []*raft.Log) error]
 
 	// flush is the sync under way, if any; may says whether a batch's sync may go on
 	// while raft sends it to the followers.
@@ -153,7 +153,9 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 		return fmt.Errorf("appending to log: %w", err)
 	}
 	if stamp := s.stamp.Load(); stamp != nil {
-		(*stamp)(logs)
+		if err := (*stamp)(logs); err != nil {
+			return fmt.Errorf("appending to log: %w", err)
+		}
 	}
 	s.batch = newBatch(logs)
 	s.appending.Store(s.batch.start.UnixNano())
@@ -276,7 +278,7 @@ func (s *logStore) DeleteRange(from, to uint64) error {
 func (s *logStore) setMay(fn func(logs []*raft.Log) bool) { s.may.Store(&fn) }
 
 // setStamp says what gives entries their cluster time.
-func (s *logStore) setStamp(fn func(logs []*raft.Log)) { s.stamp.Store(&fn) }
+func (s *logStore) setStamp(fn func(logs []*raft.Log) error) { s.stamp.Store(&fn) }
 
 // Close closes the files. To be called when raft has stopped.
 func (s *logStore) Close() error {

@@ -242,10 +242,8 @@ func (f *raftFSM) Restore(r io.ReadCloser) error {
 	if err := f.FSM.Restore(r); err != nil {
 		return err
 	}
-	if term := f.store.leader.ready(); term != 0 && f.store.leads(term) {
-		f.store.beginOffice(term)
-	}
 	if t := f.store.ticker.Load(); t != nil {
+		f.store.restored()
 		t.applied()
 	}
 	return nil

@@ -1,10 +1,10 @@
 package raftstore_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -67,16 +67,48 @@ func TestStampsReachEveryLog(t *testing.T) {
 	}
 }
 
-// What a leader proposes before it is ready has no time.
-func TestFirstEntryOfALeaderHasNoStamp(t *testing.T) {
-	c := raftstoretest.New(t, 1)
-	n := c.Nodes[0]
-	put := n.MustPut("a", "b")
-	stampOf(t, n, put)
-	for i := n.Store.FirstLogIndex(); i < put; i++ {
-		if ext, err := n.Store.Extensions(i); err != nil || !bytes.Equal(ext, nil) {
-			t.Errorf("entry %d: extensions %x, %v", i, ext, err)
+// All commands have a stamp, the first of a leader too, and none is before another
+// one's: what a new leader gives a TTL before it is ready lives as long as any.
+func TestStampsGrowAlongTheLog(t *testing.T) {
+	c := raftstoretest.New(t, 3)
+	ctx, stop := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	for w, n := range c.Nodes {
+		wg.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				_, _ = n.Put(fmt.Sprintf("%d-%d", w, i), "v")
+			}
+		})
+	}
+	for i := range 6 {
+		c.MoveTo(c.Nodes[i%3])
+	}
+	stop()
+	wg.Wait()
+	n := c.Leader()
+	end := n.MustPut("last", "v")
+	terms := map[uint64]bool{}
+	var last int64
+	commands := 0
+	for i := n.Store.FirstLogIndex(); i <= end; i++ {
+		term, isCommand, err := n.Store.Entry(i)
+		if err != nil {
+			t.Fatal(err)
 		}
+		terms[term] = true
+		if !isCommand {
+			continue
+		}
+		commands++
+		stamp := stampOf(t, n, i)
+		if stamp < last {
+			t.Fatalf("entry %d of term %d has stamp %d, before it %d", i, term, stamp, last)
+		}
+		last = stamp
+	}
+	t.Logf("%d commands in %d terms", commands, len(terms))
+	if len(terms) < 4 {
+		t.Errorf("%d terms only", len(terms))
 	}
 }
 
