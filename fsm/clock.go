@@ -5,9 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hashicorp/raft"
-
-	"github.com/neogan74/konsul/fsm/command"
 	"github.com/neogan74/konsul/internal/persistence"
 )
 
@@ -42,21 +39,6 @@ func (f *FSM) Clock() (stamp int64, seen time.Time) {
 func (f *FSM) ClusterTime() int64 {
 	stamp, seen := f.Clock()
 	return stamp + int64(max(time.Since(seen), 0))
-}
-
-// stamps decodes the stamps of a batch's commands and returns the newest.
-func stamps(logs []*raft.Log) (newest int64, err error) {
-	for _, l := range logs {
-		if l.Type != raft.LogCommand || len(l.Extensions) == 0 {
-			continue
-		}
-		stamp, err := command.DecodeStamp(l.Extensions)
-		if err != nil {
-			return 0, fmt.Errorf("entry %d: %w", l.Index, err)
-		}
-		newest = max(newest, stamp)
-	}
-	return newest, nil
 }
 
 // startClock takes time from a state that is new to this node.

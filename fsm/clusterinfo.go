@@ -11,7 +11,7 @@ import (
 
 // applyClusterInit gives the cluster its id, once. The same id again is fine
 // (whoever proposes it may not know that it was), another one is refused.
-func applyClusterInit(tx *persistence.Tx, payload []byte) (*command.Result, error) {
+func applyClusterInit(tx *entryTx, payload []byte) (*command.Result, error) {
 	var m command.ClusterInit
 	if err := command.Unmarshal(payload, &m); err != nil {
 		return nil, fmt.Errorf("decoding cluster init: %w", err)

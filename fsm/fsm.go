@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/neogan74/konsul/fsm/command"
 	"github.com/neogan74/konsul/internal/persistence"
 )
 
@@ -121,11 +122,7 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 	if first := logs[0].Index; first <= f.applied {
 		f.recount(first - 1)
 	}
-	newest, err := stamps(logs)
-	if err != nil {
-		f.die(fmt.Errorf("applying entries %d to %d: %w", logs[0].Index, logs[len(logs)-1].Index, err))
-	}
-	changes, commands, err := f.applyAll(logs, answers)
+	changes, commands, newest, err := f.applyAll(logs, answers)
 	if err != nil {
 		f.die(fmt.Errorf("applying entries %d to %d: %w", logs[0].Index, logs[len(logs)-1].Index, err))
 	}
@@ -137,10 +134,12 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 	return answers
 }
 
-// applyAll does the work of ApplyBatch up to the commit, and fills in answers.
-func (f *FSM) applyAll(logs []*raft.Log, answers []any) (changes []persistence.Change, commands int, err error) {
+// applyAll does the work of ApplyBatch up to the commit, and fills in answers. newest
+// is the newest stamp.
+func (f *FSM) applyAll(logs []*raft.Log, answers []any) (changes []persistence.Change, commands int, newest int64, err error) {
 	last := logs[len(logs)-1].Index
 	var update *persistence.Update
+	tx := new(entryTx)
 	for i, l := range logs {
 		if l.Type != raft.LogCommand {
 			continue
@@ -148,19 +147,25 @@ func (f *FSM) applyAll(logs []*raft.Log, answers []any) (changes []persistence.C
 		if update == nil {
 			update = f.db.NewUpdate(l.Index)
 		}
-		res, err := f.table.applyEntry(update.At(l.Index), l.Data)
+		stamp, err := command.DecodeStamp(l.Extensions)
 		if err != nil {
-			return nil, 0, fmt.Errorf("entry %d: %w", l.Index, err)
+			return nil, 0, 0, fmt.Errorf("entry %d: %w", l.Index, err)
+		}
+		newest = max(newest, stamp)
+		tx.begin(update.At(l.Index), stamp)
+		res, err := f.table.applyEntry(tx, l.Data)
+		if err != nil {
+			return nil, 0, 0, fmt.Errorf("entry %d: %w", l.Index, err)
 		}
 		answers[i] = res
 		commands++
 	}
 	if update == nil {
 		f.db.Publish(last)
-		return nil, 0, nil
+		return nil, 0, 0, nil
 	}
 	changes, err = update.Commit(last)
-	return changes, commands, err
+	return changes, commands, newest, err
 }
 
 // StoreConfiguration is told about a membership change. Raft keeps the

@@ -27,7 +27,7 @@ import (
 // what the first entry under that key was answered. A refusal (CAS_CONFLICT)
 // is an answer as well: a retry must not succeed where the first try failed,
 // because the client may have acted on the failure.
-func applyOnce(tx *persistence.Tx, key string, e command.Entry, h handler) (*command.Result, error) {
+func applyOnce(tx *entryTx, key string, e command.Entry, h handler) (*command.Result, error) {
 	hash := requestHash(e)
 	b, found, err := tx.Get(persistence.IdempotencyKey(key))
 	if err != nil {
@@ -52,7 +52,7 @@ func requestHash(e command.Entry) (sum [sha256.Size]byte) {
 	return sum
 }
 
-func rememberedResult(tx *persistence.Tx, stored, hash []byte) (*command.Result, error) {
+func rememberedResult(tx *entryTx, stored, hash []byte) (*command.Result, error) {
 	var rec record.Idempotency
 	if err := persistence.DecodeRecord(stored, &rec); err != nil {
 		return nil, fmt.Errorf("reading idempotency key: %w", err)
@@ -68,7 +68,7 @@ func rememberedResult(tx *persistence.Tx, stored, hash []byte) (*command.Result,
 }
 
 // remember stores an answer and forgets the oldest ones over the bounds.
-func remember(tx *persistence.Tx, key string, hash []byte, res *command.Result) error {
+func remember(tx *entryTx, key string, hash []byte, res *command.Result) error {
 	encoded, err := proto.MarshalOptions{Deterministic: true}.Marshal(res)
 	if err != nil {
 		return fmt.Errorf("encoding result: %w", err)
@@ -99,7 +99,7 @@ func remember(tx *persistence.Tx, key string, hash []byte, res *command.Result) 
 	return setRecord(tx, persistence.IdempotencyWindowKey(), window)
 }
 
-func readWindow(tx *persistence.Tx) (*record.IdempotencyWindow, error) {
+func readWindow(tx *entryTx) (*record.IdempotencyWindow, error) {
 	window := new(record.IdempotencyWindow)
 	b, found, err := tx.Get(persistence.IdempotencyWindowKey())
 	if err != nil {
@@ -114,7 +114,7 @@ func readWindow(tx *persistence.Tx) (*record.IdempotencyWindow, error) {
 	return window, nil
 }
 
-func forgetOldest(tx *persistence.Tx, window *record.IdempotencyWindow) error {
+func forgetOldest(tx *entryTx, window *record.IdempotencyWindow) error {
 	stored := persistence.IdempotencyQueueKey(window.First)
 	b, found, err := tx.Get(stored)
 	if err != nil {

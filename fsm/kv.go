@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/neogan74/konsul/fsm/command"
@@ -12,7 +13,7 @@ import (
 // steps of the same entry wrote.
 
 // readKV returns the record under a stored key, or nil and false.
-func readKV(tx *persistence.Tx, stored []byte) (*record.KV, bool, error) {
+func readKV(tx *entryTx, stored []byte) (*record.KV, bool, error) {
 	b, found, err := tx.Get(stored)
 	if err != nil {
 		return nil, false, fmt.Errorf("reading %q: %w", stored, err)
@@ -36,30 +37,56 @@ func casHolds(cas *uint64, kv *record.KV) bool {
 
 // kvSet writes a key. The create index, the fencing token and the holder of an
 // existing record stay; its deadline does not: a put says anew how long to live.
-func kvSet(tx *persistence.Tx, op *command.Op, out *command.OpResult) (bool, error) {
+func kvSet(tx *entryTx, op *command.Op, out *command.OpResult) (*command.Result, error) {
 	stored := persistence.KVKey(op.Key)
 	kv, found, err := readKV(tx, stored)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	if !casHolds(op.Cas, kv) {
-		return false, nil
+		return refused(command.Result_CAS_CONFLICT)
 	}
 	if !found {
 		kv = &record.KV{CreateIndex: tx.Index()}
 	}
-	kv.Value, kv.Flags, kv.ModifyIndex, kv.Deadline = op.Value, op.Flags, tx.Index(), 0
-	b, err := persistence.EncodeRecord(kv)
-	if err != nil {
-		return false, fmt.Errorf("encoding %q: %w", stored, err)
-	}
-	tx.Set(stored, b)
-	out.CreateIndex, out.ModifyIndex = kv.CreateIndex, kv.ModifyIndex
-	out.LockIndex, out.Session = kv.LockIndex, kv.Session
-	return true, nil
+	return nil, kvPut(tx, stored, kv, op, out)
 }
 
-func kvGet(tx *persistence.Tx, op *command.Op, out *command.OpResult) error {
+// kvPut gives a record the value, flags and lifetime of an operation and writes it. A
+// key that has no deadline and gets none costs nothing more.
+func kvPut(tx *entryTx, stored []byte, kv *record.KV, op *command.Op, out *command.OpResult) error {
+	kv.Value, kv.Flags = op.Value, op.Flags
+	if kv.Deadline != 0 {
+		tx.DropDue(kv.Deadline, stored)
+		kv.Deadline = 0
+	}
+	if op.Ttl > 0 {
+		deadline, err := tx.deadline(op.Ttl)
+		if err != nil {
+			return err
+		}
+		kv.Deadline = deadline
+		tx.SetDue(deadline, stored)
+	}
+	return kvStore(tx, stored, kv, out)
+}
+
+// kvStore writes a record that this entry has changed.
+func kvStore(tx *entryTx, stored []byte, kv *record.KV, out *command.OpResult) error {
+	kv.ModifyIndex = tx.Index()
+	b, err := persistence.EncodeRecord(kv)
+	if err != nil {
+		return fmt.Errorf("encoding %q: %w", stored, err)
+	}
+	tx.Set(stored, b)
+	if out != nil {
+		out.CreateIndex, out.ModifyIndex = kv.CreateIndex, kv.ModifyIndex
+		out.LockIndex, out.Session = kv.LockIndex, kv.Session
+	}
+	return nil
+}
+
+func kvGet(tx *entryTx, op *command.Op, out *command.OpResult) error {
 	kv, found, err := readKV(tx, persistence.KVKey(op.Key))
 	if err != nil || !found {
 		return err
@@ -71,27 +98,63 @@ func kvGet(tx *persistence.Tx, op *command.Op, out *command.OpResult) error {
 	return nil
 }
 
-func kvDelete(tx *persistence.Tx, op *command.Op, out *command.OpResult) (bool, error) {
+func kvDelete(tx *entryTx, op *command.Op, out *command.OpResult) (*command.Result, error) {
 	stored := persistence.KVKey(op.Key)
 	kv, found, err := readKV(tx, stored)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	if !casHolds(op.Cas, kv) {
-		return false, nil
+		return refused(command.Result_CAS_CONFLICT)
 	}
-	if found {
-		tx.Delete(stored)
-		out.Found, out.Deleted = true, 1
+	if !found {
+		return nil, nil
 	}
-	return true, nil
+	out.Found, out.Deleted = true, 1
+	return nil, kvRemove(tx, stored, kv)
+}
+
+// kvRemove removes a record and everything that goes with it.
+func kvRemove(tx *entryTx, stored []byte, kv *record.KV) error {
+	tx.Delete(stored)
+	return kvForget(tx, stored, kv.Deadline, kv.Session)
+}
+
+// kvForget removes what the system keeps about a key that is gone: its place in the
+// index of deadlines, and the hold of a session.
+func kvForget(tx *entryTx, stored []byte, deadline int64, session string) error {
+	if deadline != 0 {
+		tx.DropDue(deadline, stored)
+	}
+	if session == "" {
+		return nil
+	}
+	key, _ := persistence.UserKey(stored)
+	return unhold(tx, session, key)
 }
 
 // kvDeletePrefix removes every key that starts with the operation's key.
-func kvDeletePrefix(tx *persistence.Tx, op *command.Op, out *command.OpResult) error {
-	n, err := tx.DeletePrefix(persistence.KVKey(op.Key))
+func kvDeletePrefix(tx *entryTx, op *command.Op, out *command.OpResult) error {
+	type bound struct {
+		stored   []byte
+		deadline int64
+		session  string
+	}
+	var bounds []bound
+	n, err := tx.DeletePrefix(persistence.KVKey(op.Key), func(stored, value []byte) error {
+		deadline, session, err := persistence.KVBounds(value)
+		if err == nil && (deadline != 0 || session != "") {
+			bounds = append(bounds, bound{bytes.Clone(stored), deadline, session})
+		}
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("deleting %q: %w", op.Key, err)
+	}
+	for _, b := range bounds {
+		if err := kvForget(tx, b.stored, b.deadline, b.session); err != nil {
+			return err
+		}
 	}
 	out.Deleted = n
 	return nil

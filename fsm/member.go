@@ -3,8 +3,6 @@ package fsm
 import (
 	"fmt"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/neogan74/konsul/fsm/command"
 	"github.com/neogan74/konsul/internal/persistence"
 	"github.com/neogan74/konsul/internal/persistence/record"
@@ -12,7 +10,7 @@ import (
 
 // applyMemberSet records where a node is reached; a node that comes back with
 // another address overwrites its record.
-func applyMemberSet(tx *persistence.Tx, payload []byte) (*command.Result, error) {
+func applyMemberSet(tx *entryTx, payload []byte) (*command.Result, error) {
 	var m command.MemberSet
 	if err := command.Unmarshal(payload, &m); err != nil {
 		return nil, fmt.Errorf("decoding member: %w", err)
@@ -32,7 +30,7 @@ func applyMemberSet(tx *persistence.Tx, payload []byte) (*command.Result, error)
 }
 
 // applyMemberRemove forgets a node. Succeeded says whether it was there.
-func applyMemberRemove(tx *persistence.Tx, payload []byte) (*command.Result, error) {
+func applyMemberRemove(tx *entryTx, payload []byte) (*command.Result, error) {
 	var m command.MemberRemove
 	if err := command.Unmarshal(payload, &m); err != nil {
 		return nil, fmt.Errorf("decoding member removal: %w", err)
@@ -62,14 +60,4 @@ func (f *FSM) Members(view *persistence.View) ([]*record.Member, error) {
 		return nil, fmt.Errorf("reading members: %w", err)
 	}
 	return members, nil
-}
-
-// setRecord encodes and writes a record of the system's own.
-func setRecord(tx *persistence.Tx, stored []byte, m proto.Message) error {
-	b, err := persistence.EncodeRecord(m)
-	if err != nil {
-		return fmt.Errorf("encoding %q: %w", stored, err)
-	}
-	tx.Set(stored, b)
-	return nil
 }

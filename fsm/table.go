@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/neogan74/konsul/fsm/command"
-	"github.com/neogan74/konsul/internal/persistence"
 )
 
 // handler applies one kind of entry. It sees the state before the entry through
@@ -12,7 +11,7 @@ import (
 // alone: no clock, no randomness, no map order, no option of this node. An
 // error means that the entry cannot be applied at all and ends the process; a
 // condition that does not hold is an ordinary Result.
-type handler func(tx *persistence.Tx, payload []byte) (*command.Result, error)
+type handler func(tx *entryTx, payload []byte) (*command.Result, error)
 
 // table says who applies what.
 type table map[command.Type]handler
@@ -25,6 +24,16 @@ func newTable() table {
 	t.register(command.Type_TYPE_CLUSTER_INIT, applyClusterInit)
 	t.register(command.Type_TYPE_MEMBER_SET, applyMemberSet)
 	t.register(command.Type_TYPE_MEMBER_REMOVE, applyMemberRemove)
+	t.register(command.Type_TYPE_TICK, applyTick)
+	t.register(command.Type_TYPE_SERVICE_SET, applyServiceSet)
+	t.register(command.Type_TYPE_SERVICE_DELETE, applyServiceDelete)
+	t.register(command.Type_TYPE_HEARTBEAT, applyHeartbeat)
+	t.register(command.Type_TYPE_CHECK_SET, applyCheckSet)
+	t.register(command.Type_TYPE_CHECK_DELETE, applyCheckDelete)
+	t.register(command.Type_TYPE_CHECK_UPDATE, applyCheckUpdate)
+	t.register(command.Type_TYPE_SESSION_CREATE, applySessionCreate)
+	t.register(command.Type_TYPE_SESSION_RENEW, applySessionRenew)
+	t.register(command.Type_TYPE_SESSION_DESTROY, applySessionDestroy)
 	return t
 }
 
@@ -38,7 +47,7 @@ func (t table) register(ct command.Type, h handler) {
 }
 
 // applyEntry decodes one entry and hands it to its handler.
-func (t table) applyEntry(tx *persistence.Tx, data []byte) (*command.Result, error) {
+func (t table) applyEntry(tx *entryTx, data []byte) (*command.Result, error) {
 	entry, err := command.Decode(data)
 	if err != nil {
 		return nil, err

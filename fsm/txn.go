@@ -11,8 +11,9 @@ import (
 
 // applyTxn applies a command.Txn: every change of keys, from a single put to a
 // transaction. The compares read the state before the entry, then one branch
-// runs in order. All of it takes effect, or, when a cas does not hold, nothing.
-func applyTxn(tx *persistence.Tx, payload []byte) (*command.Result, error) {
+// runs in order. All of it takes effect, or, when a cas does not hold or a lock is not
+// to be had, nothing.
+func applyTxn(tx *entryTx, payload []byte) (*command.Result, error) {
 	var txn command.Txn
 	if err := command.Unmarshal(payload, &txn); err != nil {
 		return nil, fmt.Errorf("decoding transaction: %w", err)
@@ -31,12 +32,12 @@ func applyTxn(tx *persistence.Tx, payload []byte) (*command.Result, error) {
 	returned := 0
 	for i, op := range ops {
 		out := res.Results[i]
-		ok, err := applyOp(tx, op, out)
+		refusal, err := applyOp(tx, op, out)
 		if err != nil {
 			return nil, fmt.Errorf("operation %d: %w", i, err)
 		}
-		if !ok {
-			return casConflict(tx, i, op.Key, holds)
+		if refusal != nil {
+			return refuse(tx, refusal, i, op.Key, holds)
 		}
 		if returned += len(out.Value) + len(out.Session); returned > command.MaxResultBytes {
 			tx.Rollback()
@@ -46,33 +47,37 @@ func applyTxn(tx *persistence.Tx, payload []byte) (*command.Result, error) {
 	return res, nil
 }
 
-// applyOp runs one operation and fills in its result. It returns false if the
-// operation's cas does not hold.
-func applyOp(tx *persistence.Tx, op *command.Op, out *command.OpResult) (bool, error) {
+// applyOp runs one operation and fills in its result. If a condition of the operation
+// does not hold it returns why: a Result with what only the operation knows.
+func applyOp(tx *entryTx, op *command.Op, out *command.OpResult) (*command.Result, error) {
 	switch op.Kind {
 	case command.Op_SET:
 		return kvSet(tx, op, out)
 	case command.Op_GET:
-		return true, kvGet(tx, op, out)
+		return nil, kvGet(tx, op, out)
 	case command.Op_DELETE:
 		return kvDelete(tx, op, out)
 	case command.Op_DELETE_PREFIX:
-		return true, kvDeletePrefix(tx, op, out)
+		return nil, kvDeletePrefix(tx, op, out)
+	case command.Op_ACQUIRE:
+		return kvAcquire(tx, op, out)
+	case command.Op_RELEASE:
+		return kvRelease(tx, op, out)
 	default:
-		return false, fmt.Errorf("%w: operation kind %d", command.ErrUndecodable, op.Kind)
+		return nil, fmt.Errorf("%w: operation kind %d", command.ErrUndecodable, op.Kind)
 	}
 }
 
-// casConflict undoes the entry. The state it reports is what the client finds
-// when it looks again, so without this transaction's own earlier operations.
-func casConflict(tx *persistence.Tx, op int, key []byte, holds bool) (*command.Result, error) {
+// refused makes the refusal of an operation.
+func refused(code command.Result_Code) (*command.Result, error) {
+	return &command.Result{Code: code}, nil
+}
+
+// refuse undoes the entry. The state it reports is what the client finds when it
+// looks again, so without this transaction's own earlier operations.
+func refuse(tx *entryTx, res *command.Result, op int, key []byte, holds bool) (*command.Result, error) {
 	tx.Rollback()
-	res := &command.Result{
-		Code:      command.Result_CAS_CONFLICT,
-		Index:     tx.Index(),
-		Succeeded: holds,
-		FailedOp:  uint32(op),
-	}
+	res.Index, res.Succeeded, res.FailedOp = tx.Index(), holds, uint32(op)
 	kv, found, err := readKV(tx, persistence.KVKey(key))
 	if err != nil {
 		return nil, err
@@ -105,7 +110,7 @@ func newResult(n int) *command.Result {
 	return res
 }
 
-func compareAll(tx *persistence.Tx, compares []*command.Compare) (bool, error) {
+func compareAll(tx *entryTx, compares []*command.Compare) (bool, error) {
 	for i, c := range compares {
 		holds, err := compare(tx, c)
 		if err != nil {
@@ -120,7 +125,7 @@ func compareAll(tx *persistence.Tx, compares []*command.Compare) (bool, error) {
 
 // compare evaluates one condition. An absent key has the indexes 0 and no
 // value: every comparison of its value is false, except that it is not equal.
-func compare(tx *persistence.Tx, c *command.Compare) (bool, error) {
+func compare(tx *entryTx, c *command.Compare) (bool, error) {
 	kv, found, err := readKV(tx, persistence.KVKey(c.Key))
 	if err != nil {
 		return false, err

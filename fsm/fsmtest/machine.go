@@ -5,6 +5,7 @@ package fsmtest
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
@@ -64,7 +65,7 @@ func (m *Machine) Stop() {
 // Entry validates and encodes a command and gives it the next index.
 func (m *Machine) Entry(c Command) *raft.Log {
 	m.t.Helper()
-	l := &raft.Log{Index: uint64(len(m.Log) + 1), Term: 1, Type: raft.LogCommand, Data: MustEncode(m.t, c)}
+	l := &raft.Log{Index: uint64(len(m.Log) + 1), Term: 1, Type: raft.LogCommand, Data: MustEncode(m.t, c), Extensions: c.Extensions()}
 	m.Log = append(m.Log, l)
 	return l
 }
@@ -80,6 +81,25 @@ func (m *Machine) Skip() *raft.Log {
 func (m *Machine) Do(c Command) *command.Result {
 	m.t.Helper()
 	return m.Apply(m.Entry(c)).(*command.Result)
+}
+
+// At applies a message as the next entry, stamped with a cluster time.
+func (m *Machine) At(now time.Duration, t command.Type, msg proto.Message) *command.Result {
+	m.t.Helper()
+	return m.Do(Command{Type: t, Message: msg, Stamp: int64(now)})
+}
+
+// Tick applies ticks at a cluster time until nothing is due, and returns how many
+// records they ended.
+func (m *Machine) Tick(now time.Duration) (ended uint64) {
+	m.t.Helper()
+	for {
+		res := m.At(now, command.Type_TYPE_TICK, &command.Tick{})
+		ended += res.Count
+		if !res.More {
+			return ended
+		}
+	}
 }
 
 // Txn applies a transaction without compares.
@@ -104,6 +124,16 @@ type Command struct {
 	Message proto.Message
 	// Key is the idempotency key, if not empty.
 	Key string
+	// Stamp is the entry's cluster time; 0 = it has none.
+	Stamp int64
+}
+
+// Extensions are those of the command's entry.
+func (c Command) Extensions() []byte {
+	if c.Stamp == 0 {
+		return nil
+	}
+	return command.EncodeStamp(c.Stamp)
 }
 
 // MustEncode validates a command and makes its bytes.

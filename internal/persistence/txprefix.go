@@ -28,23 +28,32 @@ func (p *prefixes) reset() {
 }
 
 // DeletePrefix removes every key with prefix that Get would find, and returns how
-// many those were.
-func (t *Tx) DeletePrefix(prefix []byte) (uint64, error) {
+// many those were. seen, if not nil, is called for each with its value; the slices are
+// valid during the call, in which the Tx must not be used.
+func (t *Tx) DeletePrefix(prefix []byte, seen func(key, value []byte) error) (uint64, error) {
 	if t.u.err != nil {
 		return 0, t.u.err
 	}
-	n := t.deleteOwn(prefix)
+	n, err := t.deleteOwn(prefix, seen)
+	if err != nil {
+		return n, err
+	}
 	if g := t.prefixes.above(prefix); g != nil {
 		return n, nil // nothing but its own writes can be left there
 	}
-	n += t.deleteEarlier(prefix)
-	seen, err := t.deleteSeen(prefix)
+	for _, del := range []func([]byte, func(key, value []byte) error) (uint64, error){t.deleteEarlier, t.deleteSeen} {
+		more, err := del(prefix, seen)
+		n += more
+		if err != nil {
+			return n, err
+		}
+	}
 	t.prefixes.add(prefix)
-	return n + seen, err
+	return n, nil
 }
 
 // deleteOwn deletes what this entry wrote.
-func (t *Tx) deleteOwn(prefix []byte) (n uint64) {
+func (t *Tx) deleteOwn(prefix []byte, seen func(key, value []byte) error) (n uint64, err error) {
 	kept := t.prefixes.set[:0]
 	for _, c := range t.prefixes.set {
 		switch {
@@ -52,16 +61,19 @@ func (t *Tx) deleteOwn(prefix []byte) (n uint64) {
 		case !bytes.HasPrefix(c.key, prefix):
 			kept = append(kept, c)
 		default:
+			if seen != nil && err == nil {
+				err = seen(c.key, c.next)
+			}
 			t.Delete(c.key)
 			n++
 		}
 	}
 	t.prefixes.set = kept
-	return n
+	return n, err
 }
 
 // deleteEarlier deletes what earlier entries of the run wrote.
-func (t *Tx) deleteEarlier(prefix []byte) (n uint64) {
+func (t *Tx) deleteEarlier(prefix []byte, seen func(key, value []byte) error) (n uint64, err error) {
 	p := &t.prefixes
 	if !p.listed {
 		p.listed = true
@@ -75,15 +87,20 @@ func (t *Tx) deleteEarlier(prefix []byte) (n uint64) {
 	at := sort.Search(len(p.before), func(i int) bool { return bytes.Compare(p.before[i].key, prefix) >= 0 })
 	for ; at < len(p.before) && bytes.HasPrefix(p.before[at].key, prefix); at++ {
 		if c := p.before[at]; c.found && c.tx != t.number {
+			if seen != nil {
+				if err := seen(c.key, c.value); err != nil {
+					return n, err
+				}
+			}
 			t.Delete(c.key)
 			n++
 		}
 	}
-	return n
+	return n, nil
 }
 
 // deleteSeen deletes what the view shows and nobody in this run wrote.
-func (t *Tx) deleteSeen(prefix []byte) (n uint64, err error) {
+func (t *Tx) deleteSeen(prefix []byte, seen func(key, value []byte) error) (n uint64, err error) {
 	it := t.u.view.NewIterator(badger.IteratorOptions{Prefix: prefix})
 	defer it.Close()
 	for it.Seek(prefix); it.Valid(); {
@@ -97,6 +114,11 @@ func (t *Tx) deleteSeen(prefix []byte) (n uint64, err error) {
 			continue
 		}
 		if c := t.u.cell(key); c == nil || (!c.written && c.tx != t.number) {
+			if seen != nil {
+				if err := it.Item().Value(func(value []byte) error { return seen(key, value) }); err != nil {
+					return n, err
+				}
+			}
 			t.Delete(key)
 			n++
 		}

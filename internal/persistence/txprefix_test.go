@@ -47,7 +47,7 @@ func TestDeletePrefixIsAScanAndDeletes(t *testing.T) {
 				key := name()
 				switch rnd.IntN(8) {
 				case 0, 1, 2:
-					got, err := x.DeletePrefix(key)
+					got, err := x.DeletePrefix(key, nil)
 					if want := deleteByScan(t, y, key); err != nil || got != want {
 						t.Fatalf("index %d, prefix %q: %d keys (%v), want %d", index, key, got, err, want)
 					}
@@ -100,7 +100,7 @@ func TestManyPrefixesOfOneEntryAreCheap(t *testing.T) {
 	tx = u.At(2)
 	var deleted uint64
 	for i := range ops { // each prefix is wider than the one before
-		n, err := tx.DeletePrefix([]byte(deep[:len(deep)-i]))
+		n, err := tx.DeletePrefix([]byte(deep[:len(deep)-i]), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
