@@ -36,8 +36,11 @@ type Status struct {
 	// HasState: the node holds the state of a cluster.
 	HasState bool `json:"has_state"`
 	// BootstrapExpect is how many new nodes are to form the cluster.
-	BootstrapExpect int    `json:"bootstrap_expect"`
-	Version         string `json:"version"`
+	BootstrapExpect int `json:"bootstrap_expect"`
+	// Incarnation is random and made with the node's data directory: a node that lost
+	// its data has another one.
+	Incarnation string `json:"incarnation,omitempty"`
+	Version     string `json:"version"`
 }
 
 // Leader is who leads.

@@ -1,4 +1,5 @@
-// Package client is the Go client of Konsul, a clustered key-value store.
+// Package client is the Go client of Konsul, a clustered key-value store with services,
+// sessions and locks.
 //
 //	c, err := client.New(client.Config{Addresses: []string{"127.0.0.1:8501", "127.0.0.1:8502"}})
 //	put, err := c.Put(ctx, "app/config", []byte("on"))
@@ -30,6 +31,28 @@
 // Both are arbitrary bytes; a key is a string that need not be UTF-8. A key goes
 // into the request's path with every byte percent-encoded that is neither unreserved
 // (RFC 3986, section 2.3) nor '/', so "a//b", "../x" and "%2F" arrive as they are.
+//
+// # Services
+//
+// [Client.KeepAlive] registers an instance of a service and keeps it registered;
+// [Client.Service] reads the instances, [Client.WatchService] follows them. Register,
+// Heartbeat and Deregister are the single steps. A TTL is never early; how late an
+// expiry may be is the cluster's promise.
+//
+// # Sessions, locks and leaders
+//
+// [Client.Lock] waits for a key, holds it, and tells when it is lost. Leader election is
+// no more than that: every candidate locks the same key, and who gets it leads until the
+// lock is lost (see the example of Lock). The key's value says who it is, and others
+// follow it with [Client.Watch]. From a shell it is
+//
+//	konsul lock leader/api --ttl 10s -- ./serve --as-leader
+//
+// A lock is a promise of the cluster about who holds a key, and not about what a process
+// does that was paused for longer than its TTL. Whatever is changed under a lock should
+// be given the fencing token, Lock.Index, and refuse one that is smaller than the
+// largest it has seen. A change of Konsul's own keys can be made in a transaction that
+// compares the create or modify index of the lock's key.
 //
 // # Errors
 //

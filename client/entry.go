@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"time"
 	"unicode/utf8"
 )
 
@@ -20,22 +21,26 @@ type Entry struct {
 	CreateIndex, ModifyIndex uint64
 	// Flags is the client's number.
 	Flags uint64
-	// LockIndex counts how often the key was locked, Session is who holds it.
+	// LockIndex is the Raft index at which a session acquired the key last: a fencing
+	// token. Session is who holds it, "" = nobody.
 	LockIndex uint64
 	Session   string
+	// ExpiresIn is how long the key still lives; 0 = until it is deleted.
+	ExpiresIn time.Duration
 }
 
 // entryJSON is an entry as the HTTP API writes it.
 type entryJSON struct {
-	Key         string `json:"key"`
-	KeyEncoding string `json:"key_encoding,omitempty"`
-	Value       string `json:"value"`
-	Encoding    string `json:"encoding,omitempty"`
-	CreateIndex uint64 `json:"create_index"`
-	ModifyIndex uint64 `json:"modify_index"`
-	Flags       uint64 `json:"flags"`
-	LockIndex   uint64 `json:"lock_index,omitempty"`
-	Session     string `json:"session,omitempty"`
+	Key         string   `json:"key"`
+	KeyEncoding string   `json:"key_encoding,omitempty"`
+	Value       string   `json:"value"`
+	Encoding    string   `json:"encoding,omitempty"`
+	CreateIndex uint64   `json:"create_index"`
+	ModifyIndex uint64   `json:"modify_index"`
+	Flags       uint64   `json:"flags"`
+	LockIndex   uint64   `json:"lock_index,omitempty"`
+	Session     string   `json:"session,omitempty"`
+	ExpiresIn   duration `json:"expires_in,omitempty"`
 }
 
 // MarshalJSON writes the entry as the HTTP API does: a value that is not UTF-8 is
@@ -43,11 +48,16 @@ type entryJSON struct {
 func (e Entry) MarshalJSON() ([]byte, error) {
 	value, encoding := encodeText(e.Value)
 	key, keyEncoding := encodeText([]byte(e.Key))
+	return marshalPlain(entryJSON{key, keyEncoding, value, encoding,
+		e.CreateIndex, e.ModifyIndex, e.Flags, e.LockIndex, e.Session, duration(e.ExpiresIn)})
+}
+
+// marshalPlain leaves <, > and & to the encoder around it.
+func marshalPlain(v any) ([]byte, error) {
 	var out bytes.Buffer
 	encoder := json.NewEncoder(&out)
-	encoder.SetEscapeHTML(false) // left to the encoder around this one
-	err := encoder.Encode(entryJSON{key, keyEncoding, value, encoding,
-		e.CreateIndex, e.ModifyIndex, e.Flags, e.LockIndex, e.Session})
+	encoder.SetEscapeHTML(false)
+	err := encoder.Encode(v)
 	return out.Bytes(), err
 }
 
@@ -65,7 +75,7 @@ func (e *Entry) UnmarshalJSON(b []byte) error {
 	if err != nil {
 		return fmt.Errorf("decoding the value of %q: %w", key, err)
 	}
-	*e = Entry{string(key), value, j.CreateIndex, j.ModifyIndex, j.Flags, j.LockIndex, j.Session}
+	*e = Entry{string(key), value, j.CreateIndex, j.ModifyIndex, j.Flags, j.LockIndex, j.Session, time.Duration(j.ExpiresIn)}
 	return nil
 }
 

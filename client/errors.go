@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,8 +13,24 @@ import (
 
 // The kinds of failure, for errors.Is. One *Error may be several of them.
 var (
-	// ErrNotFound: the key (or the member, or the route) is not there.
+	// ErrNotFound: the key (or the member, the service, the session, the check, the route) is not there.
 	ErrNotFound = errors.New("not found")
+	// ErrServiceNotFound: no such service, or no such instance of it. It is ErrNotFound, too.
+	ErrServiceNotFound = errors.New("service not found")
+	// ErrServiceExpired: it was registered, and its TTL has passed: register again. It is ErrNotFound, too.
+	ErrServiceExpired = errors.New("service expired")
+	// ErrSessionNotFound: no such session, because it was destroyed or its TTL has passed. It is ErrNotFound, too.
+	ErrSessionNotFound = errors.New("session not found")
+	// ErrCheckNotFound: no such check. It is ErrNotFound, too.
+	ErrCheckNotFound = errors.New("check not found")
+	// ErrLockHeld: another session holds the key; Error.Session is that session.
+	ErrLockHeld = errors.New("lock held")
+	// ErrLockDelay: the key's last holder was lost a moment ago; Error.Wait is how long it is kept free still.
+	ErrLockDelay = errors.New("lock delay")
+	// ErrNotHolder: the session does not hold the key; Error.Session is the one that does, if any.
+	ErrNotHolder = errors.New("not the holder")
+	// ErrLimitReached: the cluster has as many of something as it may: Error.Limit.
+	ErrLimitReached = errors.New("limit reached")
 	// ErrCASConflict: a condition on a modify index did not hold; Error.ModifyIndex is the current one.
 	ErrCASConflict = errors.New("cas conflict")
 	// ErrCompacted: the index is older than the history; Error.OldestIndex is the oldest one left.
@@ -56,34 +73,43 @@ const (
 	codeOutcomeUnknown = "outcome_unknown"
 )
 
-// codes says which sentinel a code stands for, and whether it means that nothing was
+// codes says which sentinels a code stands for, and whether it means that nothing was
 // applied and that the same request may succeed later (http-api: 429 and 503).
 var codes = map[string]struct {
-	sentinel   error
+	sentinels  []error
 	notApplied bool
 }{
-	"key_not_found":     {ErrNotFound, false},
-	"service_not_found": {ErrNotFound, false},
-	"not_found":         {ErrNotFound, false},
-	"member_not_found":  {ErrNotFound, false},
-	"cas_conflict":      {ErrCASConflict, false},
-	"exists":            {ErrCASConflict, false}, // the condition was that it does not
-	"compacted":         {ErrCompacted, false},
-	"reset":             {ErrReset, false},
-	"too_large":         {ErrTooLarge, false},
-	"unauthenticated":   {ErrUnauthenticated, false},
-	"forbidden":         {ErrForbidden, false},
-	codeBadRequest:      {ErrBadRequest, false},
-	codeOutcomeUnknown:  {ErrOutcomeUnknown, false},
-	codeUnreachable:     {ErrUnreachable, true},
-	"overloaded":        {ErrOverloaded, true},
-	"no_leader":         {ErrNoLeader, true},
-	"not_ready":         {ErrNotReady, true},
-	"shutting_down":     {ErrShuttingDown, true},
-	"disk_full":         {ErrDiskFull, true},
-	"not_formed":        {ErrNotReady, true},
+	"key_not_found":     {is(ErrNotFound), false},
+	"service_not_found": {is(ErrServiceNotFound, ErrNotFound), false},
+	"service_expired":   {is(ErrServiceExpired, ErrNotFound), false},
+	"session_not_found": {is(ErrSessionNotFound, ErrNotFound), false},
+	"check_not_found":   {is(ErrCheckNotFound, ErrNotFound), false},
+	"not_found":         {is(ErrNotFound), false},
+	"member_not_found":  {is(ErrNotFound), false},
+	"cas_conflict":      {is(ErrCASConflict), false},
+	"exists":            {is(ErrCASConflict), false}, // the condition was that it does not
+	"lock_held":         {is(ErrLockHeld), false},
+	"lock_delay":        {is(ErrLockDelay), false},
+	"not_holder":        {is(ErrNotHolder), false},
+	"limit_reached":     {is(ErrLimitReached), false},
+	"compacted":         {is(ErrCompacted), false},
+	"reset":             {is(ErrReset), false},
+	"too_large":         {is(ErrTooLarge), false},
+	"unauthenticated":   {is(ErrUnauthenticated), false},
+	"forbidden":         {is(ErrForbidden), false},
+	codeBadRequest:      {is(ErrBadRequest), false},
+	codeOutcomeUnknown:  {is(ErrOutcomeUnknown), false},
+	codeUnreachable:     {is(ErrUnreachable), true},
+	"overloaded":        {is(ErrOverloaded), true},
+	"no_leader":         {is(ErrNoLeader), true},
+	"not_ready":         {is(ErrNotReady), true},
+	"shutting_down":     {is(ErrShuttingDown), true},
+	"disk_full":         {is(ErrDiskFull), true},
+	"not_formed":        {is(ErrNotReady), true},
 	"transfer_failed":   {nil, true},
 }
+
+func is(sentinels ...error) []error { return sentinels }
 
 // Error is a request that failed: the server's answer, or why there is none.
 type Error struct {
@@ -94,12 +120,16 @@ type Error struct {
 	Code string
 	// Message is for people.
 	Message string
-	// ModifyIndex is the key's current one, for cas_conflict; 0 = the key is not there.
+	// ModifyIndex is the key's current one, for cas_conflict and what a lock refuses; 0 = the key is not there.
 	ModifyIndex uint64
-	// Limit is the limit that was passed, for too_large.
+	// Limit is the limit that was passed, for too_large and limit_reached.
 	Limit int64
 	// OldestIndex is the oldest index that can be read, for compacted.
 	OldestIndex uint64
+	// Session is who holds the key, for lock_held and not_holder; "" = nobody.
+	Session string
+	// Wait is how long nobody may acquire the key still, for lock_delay.
+	Wait time.Duration
 	// Op is which operation of a transaction failed; -1 = not about one.
 	Op int
 	// Address is the node that answered, or did not.
@@ -142,7 +172,7 @@ func (e *Error) Is(target error) bool {
 	case ErrOutcomeUnknown:
 		return e.Code == codeOutcomeUnknown || e.write && e.Status >= 500 && !kind.notApplied
 	default:
-		return kind.sentinel != nil && kind.sentinel == target
+		return slices.Contains(kind.sentinels, target)
 	}
 }
 
@@ -152,8 +182,12 @@ func (e *Error) removed() bool {
 	return errors.Is(e, ErrNotReady) && strings.Contains(e.Message, "removed from the cluster")
 }
 
-// IsNotFound reports whether the key (or route) is not there.
+// IsNotFound reports whether what was asked for is not there: a key, a service (or it has
+// expired), a session, a check, a route.
 func IsNotFound(err error) bool { return errors.Is(err, ErrNotFound) }
+
+// IsLockHeld reports whether another session holds the key.
+func IsLockHeld(err error) bool { return errors.Is(err, ErrLockHeld) }
 
 // IsCASConflict reports whether a condition on a modify index did not hold.
 func IsCASConflict(err error) bool { return errors.Is(err, ErrCASConflict) }
@@ -186,6 +220,9 @@ type errorBody struct {
 	Limit       int64  `json:"limit"`
 	OldestIndex uint64 `json:"oldest_index"`
 	Op          *int   `json:"op"`
+	Session     string `json:"session"`
+	// Wait is decoded leniently: an error answer must not fail for its details.
+	Wait json.RawMessage `json:"wait"`
 }
 
 // decodeError makes an *Error of an error answer; what is not the server's JSON (a
@@ -200,6 +237,11 @@ func decodeError(status int, header http.Header, body []byte) *Error {
 	}
 	e.Code, e.Message = b.Code, b.Error
 	e.ModifyIndex, e.Limit, e.OldestIndex = b.ModifyIndex, b.Limit, b.OldestIndex
+	e.Session = b.Session
+	var wait duration
+	if json.Unmarshal(b.Wait, &wait) == nil {
+		e.Wait = time.Duration(wait)
+	}
 	if b.Op != nil {
 		e.Op = *b.Op
 	}

@@ -32,10 +32,11 @@ func metaOf(h http.Header) Meta {
 	}
 }
 
-// ReadOption changes how something is read; see Stale, MaxStale, At, Wait, WithMeta.
+// ReadOption changes how something is read; see Stale, MaxStale, At, Wait, Healthy,
+// WithMeta.
 type ReadOption interface{ read(*request) }
 
-// WriteOption changes how something is written; see CAS, Flags, IdempotencyKey, WithMeta.
+// WriteOption changes how something is written; see CAS, Flags, TTL, IdempotencyKey, WithMeta.
 type WriteOption interface{ write(*request) }
 
 // Option is good for reads and writes.
@@ -104,6 +105,12 @@ func Flags(flags uint64) WriteOption {
 	return writeOption(func(r *request) { r.setUint("flags", flags) })
 }
 
+// TTL is how long the key lives; without it, until it is deleted. Each put decides
+// anew. For Put and Acquire.
+func TTL(d time.Duration) WriteOption {
+	return writeOption(func(r *request) { r.set("ttl", d.String()) })
+}
+
 // IdempotencyKey names the write: the same key again within the server's window gives
 // the first answer and applies nothing. It must be unique to this very write.
 func IdempotencyKey(key string) WriteOption {
@@ -115,6 +122,13 @@ func (r *request) set(name, value string) {
 		r.query = url.Values{}
 	}
 	r.query.Set(name, value)
+}
+
+func (r *request) add(name, value string) {
+	if r.query == nil {
+		r.query = url.Values{}
+	}
+	r.query.Add(name, value)
 }
 
 func (r *request) setUint(name string, value uint64) {

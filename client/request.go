@@ -155,16 +155,19 @@ func readAnswer(resp *http.Response, address *url.URL, req *request) (*response,
 	if ok && err != nil {
 		return nil, transportError(address, req, true, fmt.Errorf("reading the answer: %w", err))
 	}
+	var failed *Error
+	if !ok {
+		failed = decodeError(resp.StatusCode, resp.Header, body)
+		failed.Address, failed.write = address.Host, !req.read
+	}
 	// "Not found" is complete up to an index as well, from which a blocking read goes on.
-	if req.meta != nil && (ok || resp.StatusCode == http.StatusNotFound) {
+	if req.meta != nil && (ok || errors.Is(failed, ErrNotFound)) {
 		*req.meta = metaOf(resp.Header)
 	}
-	if ok {
-		return &response{status: resp.StatusCode, body: body, address: address.Host}, nil
+	if !ok {
+		return nil, failed
 	}
-	failed := decodeError(resp.StatusCode, resp.Header, body)
-	failed.Address, failed.write = address.Host, !req.read
-	return nil, failed
+	return &response{status: resp.StatusCode, body: body, address: address.Host}, nil
 }
 
 func transportError(address *url.URL, req *request, maybeSent bool, err error) *Error {

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"time"
 )
 
 // Txn builds a transaction: one log entry, all or nothing. If every Compare holds,
@@ -73,12 +74,15 @@ func CompareExists(key string, exists bool) Compare {
 	return Compare{key: key, target: "exists", op: "=", value: exists}
 }
 
-// Op is one operation of a transaction; see OpSet, OpGet, OpDelete, OpDeletePrefix.
+// Op is one operation of a transaction; see OpSet, OpGet, OpDelete, OpDeletePrefix,
+// OpAcquire, OpRelease.
 type Op struct {
 	kind, key string
 	value     []byte
 	cas       *uint64
 	flags     uint64
+	ttl       time.Duration
+	session   string
 }
 
 // OpSet writes a key.
@@ -88,6 +92,18 @@ func OpSet(key string, value []byte) Op {
 	}
 	return Op{kind: "set", key: key, value: value}
 }
+
+// OpAcquire writes a key and makes the session its holder. ErrLockHeld, ErrLockDelay
+// or ErrSessionNotFound fail the whole transaction.
+func OpAcquire(key string, value []byte, session string) Op {
+	op := OpSet(key, value)
+	op.kind, op.session = "acquire", session
+	return op
+}
+
+// OpRelease ends the hold of the session on a key; ErrNotHolder fails the whole
+// transaction.
+func OpRelease(key, session string) Op { return Op{kind: "release", key: key, session: session} }
 
 // OpGet reads a key.
 func OpGet(key string) Op { return Op{kind: "get", key: key} }
@@ -107,6 +123,12 @@ func (o Op) WithCAS(index uint64) Op {
 // WithFlags sets the flags a set writes.
 func (o Op) WithFlags(flags uint64) Op {
 	o.flags = flags
+	return o
+}
+
+// WithTTL is how long the key lives that a set or acquire writes.
+func (o Op) WithTTL(d time.Duration) Op {
+	o.ttl = d
 	return o
 }
 
@@ -147,13 +169,15 @@ type compareJSON struct {
 }
 
 type opJSON struct {
-	Op          string  `json:"op"`
-	Key         string  `json:"key"`
-	KeyEncoding string  `json:"key_encoding,omitempty"`
-	Value       *string `json:"value,omitempty"`
-	Encoding    string  `json:"encoding,omitempty"`
-	CAS         *uint64 `json:"cas,omitempty"`
-	Flags       uint64  `json:"flags,omitempty"`
+	Op          string   `json:"op"`
+	Key         string   `json:"key"`
+	KeyEncoding string   `json:"key_encoding,omitempty"`
+	Value       *string  `json:"value,omitempty"`
+	Encoding    string   `json:"encoding,omitempty"`
+	CAS         *uint64  `json:"cas,omitempty"`
+	Flags       uint64   `json:"flags,omitempty"`
+	TTL         duration `json:"ttl,omitempty"`
+	Session     string   `json:"session,omitempty"`
 }
 
 func (t *Txn) document() ([]byte, error) {
@@ -185,9 +209,9 @@ func opsJSON(ops []Op) ([]opJSON, error) {
 		if err := checkKey(op.key); err != nil {
 			return nil, err
 		}
-		j := opJSON{Op: op.kind, CAS: op.cas, Flags: op.flags}
+		j := opJSON{Op: op.kind, CAS: op.cas, Flags: op.flags, TTL: duration(op.ttl), Session: op.session}
 		j.Key, j.KeyEncoding = encodeText([]byte(op.key))
-		if op.kind == "set" {
+		if op.value != nil {
 			text, encoding := encodeText(op.value)
 			j.Value, j.Encoding = &text, encoding
 		}

@@ -19,8 +19,11 @@ const silence = 45 * time.Second
 
 // WatchOptions says what to watch.
 type WatchOptions struct {
-	// Key watches one key. Otherwise Prefix, and if that is empty every key.
+	// Key watches one key; Service the instances of one service; Services those of all.
+	// Otherwise Prefix is watched, and if that is empty every key.
 	Key, Prefix string
+	Service     string
+	Services    bool
 	// From: changes with an index greater than this; 0 = from now on.
 	From uint64
 	// Previous asks for the value before a delete.
@@ -38,11 +41,15 @@ const (
 	EventDelete EventType = "delete"
 )
 
-// Event is one change of one key.
+// Event is one change of one key, or of one instance of a service.
 type Event struct {
 	Type  EventType
 	Index uint64 // of the log entry that made the change
-	Key   string
+	// Key is the key; of a service the name and id, as in "web/web-1".
+	Key string
+	// Instance is the new instance of a put; of a delete only Name and ID are set. nil in
+	// a watch of keys.
+	Instance *Instance
 	// Entry is the new entry of a put; of a delete only its Key is set.
 	Entry Entry
 	// Previous is the value before a delete, if it was asked for.
@@ -170,9 +177,14 @@ func (w *watcher) open(ctx context.Context, address *url.URL, resumed bool) (*ht
 func (w *watcher) request(resumed bool) *request {
 	req := &request{method: http.MethodGet, path: "/watch", read: true,
 		header: http.Header{"Accept": {"text/event-stream"}}}
-	if w.options.Key != "" {
+	switch {
+	case w.options.Key != "":
 		req.set("key", w.options.Key)
-	} else {
+	case w.options.Service != "":
+		req.set("service", w.options.Service)
+	case w.options.Services:
+		req.set("services", "true")
+	default:
 		req.set("prefix", w.options.Prefix)
 	}
 	if w.options.Previous {
@@ -228,7 +240,11 @@ func (w *watcher) frame(fr *frame) error {
 		w.progress(index)
 		return nil
 	}
-	event, err := decodeEvent(fr, index)
+	decode := decodeEvent
+	if w.options.Service != "" || w.options.Services {
+		decode = decodeServiceEvent
+	}
+	event, err := decode(fr, index)
 	if err != nil {
 		return fmt.Errorf("watching: decoding an event of index %d: %w", index, err)
 	}
@@ -293,4 +309,15 @@ func decodeEvent(fr *frame, index uint64) (Event, error) {
 		return event, fmt.Errorf("unknown kind of event %q", fr.event)
 	}
 	return event, nil
+}
+
+// decodeServiceEvent is decodeEvent for a watch of services.
+func decodeServiceEvent(fr *frame, index uint64) (Event, error) {
+	event := Event{Type: EventType(fr.event), Index: index, Instance: new(Instance)}
+	if event.Type != EventPut && event.Type != EventDelete {
+		return event, fmt.Errorf("unknown kind of event %q", fr.event)
+	}
+	err := json.Unmarshal(fr.data, event.Instance)
+	event.Key = event.Instance.Name + "/" + event.Instance.ID
+	return event, err
 }
