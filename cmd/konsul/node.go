@@ -12,6 +12,7 @@ import (
 
 	"github.com/neogan74/konsul/api"
 	"github.com/neogan74/konsul/cluster"
+	"github.com/neogan74/konsul/internal/checks"
 	"github.com/neogan74/konsul/internal/config"
 	"github.com/neogan74/konsul/internal/encryption"
 	"github.com/neogan74/konsul/internal/persistence"
@@ -27,6 +28,8 @@ type node struct {
 	cluster  *cluster.Manager
 	api      *api.Server
 	http     *http.Server
+
+	checks *checks.Runner
 
 	leaveCluster context.CancelFunc // ends cluster.Run
 	managed      chan struct{}      // closed when cluster.Run has ended
@@ -85,6 +88,11 @@ func startNode(cfg *config.Result, log hclog.Logger, fatal func(error)) (*node, 
 			n.broken <- fmt.Errorf("cluster membership: %w", err)
 		}
 	}()
+	// 8. The checks of the services on this node. They wait for it to be ready, and need all of the above
+	// to tell what they find.
+	if n.checks, err = checks.Start(n.store, log, metrics); err != nil {
+		return n, err
+	}
 	log.Info("serving", "api", n.apiAddr())
 	return n, nil
 }
@@ -125,7 +133,10 @@ func (n *node) stop(ctx context.Context) error {
 		n.log.Warn("some requests were cut off", "error", err)
 		_ = n.http.Close()
 	}
-	// 5. No more work on membership.
+	// 5. No more checks, and no more work on membership: both write through the store.
+	if n.checks != nil {
+		n.checks.Close()
+	}
 	if n.leaveCluster != nil {
 		n.leaveCluster()
 		<-n.managed

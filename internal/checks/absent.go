@@ -1,0 +1,140 @@
+package checks
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/neogan74/konsul/fsm/command"
+	"github.com/neogan74/konsul/internal/persistence"
+	"github.com/neogan74/konsul/internal/persistence/record"
+)
+
+const (
+	// absentAfter: a node that has answered nothing to the leader for this long runs
+	// no checks that anybody could believe.
+	absentAfter = 30 * time.Second
+	// absentEvery is how often the leader looks; that costs no read of the state.
+	absentEvery = 5 * time.Second
+)
+
+// watchAbsent has this node, while it leads, set the checks of nodes that are gone to
+// critical: who should run them cannot.
+func (r *Runner) watchAbsent() {
+	for {
+		changed := r.node.LeaderChanges()
+		if r.node.IsLeader() {
+			r.lead()
+		}
+		select {
+		case <-changed:
+		case <-r.ctx.Done():
+			return
+		}
+	}
+}
+
+// lead looks until this node leads no more. Services are read only when the nodes
+// that are there are others than before: a node that is gone registers nothing.
+func (r *Runner) lead() {
+	tick := time.NewTicker(r.absentEvery)
+	defer tick.Stop()
+	began, done := time.Now(), ""
+	for r.node.IsLeader() {
+		if there, err := r.present(time.Since(began)); err != nil {
+			r.log.Warn("cannot see who is a member", "error", err)
+		} else if key := strings.Join(there, "/"); key != done {
+			if err := r.markAbsent(there); err == nil {
+				done = key
+			} else if r.ctx.Err() == nil && r.node.IsLeader() {
+				r.log.Warn("marking the checks of absent nodes failed and is tried again", "error", err)
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-r.ctx.Done():
+			return
+		}
+	}
+}
+
+// present are the members that this leader hears of, ordered. It needs some time in
+// office to say that it does not.
+func (r *Runner) present(inOffice time.Duration) ([]string, error) {
+	servers, err := r.node.Servers()
+	if err != nil {
+		return nil, err
+	}
+	var there []string
+	for _, s := range servers {
+		silent, heard := r.node.PeerContact(s.ID)
+		if s.ID == r.node.NodeID() || inOffice < r.absentAfter || (heard && silent < r.absentAfter) {
+			there = append(there, s.ID)
+		}
+	}
+	slices.Sort(there)
+	return there, nil
+}
+
+// markAbsent sets every active check whose node is not there to critical. The first
+// error is returned; the rest is done nevertheless.
+func (r *Runner) markAbsent(there []string) error {
+	updates, err := r.orphans(there)
+	if err != nil || len(updates) == 0 {
+		return err
+	}
+	r.log.Info("nodes that run checks are absent; their checks become critical", "checks", len(updates))
+	var wg sync.WaitGroup
+	errs := make(chan error, len(updates))
+	for _, u := range updates {
+		select {
+		case r.send <- struct{}{}:
+		case <-r.ctx.Done():
+			return r.ctx.Err()
+		}
+		wg.Go(func() {
+			defer func() { <-r.send }()
+			if _, err := r.propose(r.ctx, u); err != nil {
+				errs <- err
+			}
+		})
+	}
+	wg.Wait()
+	close(errs)
+	return <-errs
+}
+
+// orphans are the updates for the active checks whose node is not there, if they are
+// not critical already.
+func (r *Runner) orphans(there []string) ([]*command.CheckUpdate, error) {
+	view, err := r.node.DB().View()
+	if err != nil {
+		return nil, err
+	}
+	defer view.Close()
+	var out []*command.CheckUpdate
+	add := func(node string, u *command.CheckUpdate, c *record.Check) {
+		if slices.Contains(there, node) || !active(c) || command.Check_Status(c.Status) == command.Check_CRITICAL {
+			return
+		}
+		u.Id, u.CreateIndex, u.Status = c.Id, c.CreateIndex, command.Check_CRITICAL
+		u.Output = fmt.Sprintf("node %s, which runs this check, is no member, or has not been heard of for %s", node, r.absentAfter)
+		out = append(out, u)
+	}
+	err = view.Services(func(in persistence.Instance) error {
+		for _, c := range in.Checks {
+			add(in.Node, &command.CheckUpdate{Service: in.Name, Instance: in.Id}, c)
+		}
+		return r.ctx.Err()
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = view.NodeChecks("", func(node string, c *record.Check) error {
+		add(node, &command.CheckUpdate{Node: node}, c)
+		return nil
+	})
+	return out, err
+}
