@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -52,6 +51,8 @@ type standalone struct {
 	mu sync.Mutex // one write at a time
 	// next is the version of the next write.
 	next uint64
+
+	services
 }
 
 func (s *standalone) start(db *DB) {
@@ -59,6 +60,7 @@ func (s *standalone) start(db *DB) {
 	// Badger's own log is the only one here: what it has is what there is.
 	db.Publish(db.MaxVersion())
 	s.next = db.Published() + 1
+	s.startServices()
 }
 
 // op is one write of a batch.
@@ -96,23 +98,31 @@ func (s *standalone) apply(ops ...op) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if len(ops) == 0 && !s.db.closed.Load() {
+		return nil
+	}
+	return s.write(func(tx *Tx) error {
+		for _, o := range ops {
+			if err := applyOp(tx, o); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// write does what fn does, at one version; mu is held.
+func (s *standalone) write(fn func(*Tx) error) error {
 	if s.db.closed.Load() {
 		return ErrClosed
-	}
-	if len(ops) == 0 {
-		return nil
 	}
 	u := s.db.NewUpdate(s.next)
 	tx := u.At(s.next)
 	s.next++ // also after an error: what of this version reached the disk is not known
-	var err error
-	for _, o := range ops {
-		if err = applyOp(tx, o); err != nil {
-			u.fail(err)
-			break
-		}
+	if err := fn(tx); err != nil {
+		u.fail(err)
 	}
-	_, err = u.Commit(tx.Index())
+	_, err := u.Commit(tx.Index())
 	return err
 }
 
@@ -212,22 +222,11 @@ func (s *standalone) BatchDelete(keys []string) error {
 
 // Close implements Engine. A second Close does nothing.
 func (s *standalone) Close() error {
+	s.stopServices()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.db.Close()
 }
-
-// GetService implements Engine.
-func (s *standalone) GetService(string) ([]byte, error) { return nil, ErrNotImplemented }
-
-// SetService implements Engine.
-func (s *standalone) SetService(string, []byte, time.Duration) error { return ErrNotImplemented }
-
-// DeleteService implements Engine.
-func (s *standalone) DeleteService(string) error { return ErrNotImplemented }
-
-// ListServices implements Engine.
-func (s *standalone) ListServices() ([]string, error) { return nil, ErrNotImplemented }
 
 // Backup implements Engine.
 func (s *standalone) Backup(string) error { return ErrNotImplemented }
