@@ -140,6 +140,7 @@ type Error struct {
 	cause   error
 	write   bool
 	foreign bool // ErrNotKonsul
+	partly  bool // a part of it was applied, whatever the code says
 	told    bool // Message says what cause is
 }
 
@@ -168,7 +169,7 @@ func (e *Error) Is(target error) bool {
 	case ErrNotKonsul:
 		return e.foreign
 	case ErrNotApplied:
-		return kind.notApplied
+		return kind.notApplied && !e.partly
 	case ErrOutcomeUnknown:
 		return e.Code == codeOutcomeUnknown || e.write && e.Status >= 500 && !kind.notApplied
 	default:

@@ -33,7 +33,7 @@ const (
 // Commands are the commands of the client side, to be added to the root.
 func Commands(version string) []*cobra.Command {
 	return []*cobra.Command{
-		kvCommand(), txnCommand(), clusterCommand(), benchCommand(),
+		kvCommand(), txnCommand(), exportCommand(), importCommand(), clusterCommand(), benchCommand(),
 		keygenCommand(), versionCommand(version), completionCommand(),
 	}
 }
