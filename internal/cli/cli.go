@@ -33,7 +33,8 @@ const (
 // Commands are the commands of the client side, to be added to the root.
 func Commands(version string) []*cobra.Command {
 	return []*cobra.Command{
-		kvCommand(), txnCommand(), exportCommand(), importCommand(), clusterCommand(), benchCommand(),
+		kvCommand(), txnCommand(), serviceCommand(), sessionCommand(), lockCommand(), exportCommand(), importCommand(),
+		clusterCommand(), benchCommand(),
 		keygenCommand(), versionCommand(version), completionCommand(),
 	}
 }
@@ -138,13 +139,19 @@ func args(least, most int) cobra.PositionalArgs {
 	}
 }
 
-// ExitError is a failed command with the exit code it asks for.
+// ExitError is a failed command with the exit code it asks for. Without Err there is
+// nothing to say: the code is that of a program that was run.
 type ExitError struct {
 	Code int
 	Err  error
 }
 
-func (e *ExitError) Error() string { return e.Err.Error() }
+func (e *ExitError) Error() string {
+	if e.Err == nil {
+		return fmt.Sprintf("exit status %d", e.Code)
+	}
+	return e.Err.Error()
+}
 func (e *ExitError) Unwrap() error { return e.Err }
 
 // The exit codes.

@@ -37,7 +37,36 @@ func completeKeys(f *kvFlags) cobra.CompletionFunc {
 
 // completeNodes offers the ids of the cluster's nodes, in the same way.
 func completeNodes(f *kvFlags) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, _ string) (ids []string, _ cobra.ShellCompDirective) {
+	return completeFirst(f, func(ctx context.Context, c *client.Client) (ids []string, _ error) {
+		peers, err := c.Peers(ctx)
+		for _, p := range peers {
+			ids = append(ids, cobra.CompletionWithDesc(p.ID, role(p)))
+		}
+		return ids, err
+	})
+}
+
+// completeServices offers the names of services, in the same way.
+func completeServices(f *kvFlags) cobra.CompletionFunc {
+	return completeFirst(f, func(ctx context.Context, c *client.Client) ([]string, error) {
+		return c.Services(ctx, client.Stale())
+	})
+}
+
+// completeSessions offers the ids of sessions, in the same way.
+func completeSessions(f *kvFlags) cobra.CompletionFunc {
+	return completeFirst(f, func(ctx context.Context, c *client.Client) (ids []string, _ error) {
+		sessions, err := c.Sessions(ctx, client.Stale())
+		for _, s := range sessions {
+			ids = append(ids, cobra.CompletionWithDesc(s.ID, s.Name))
+		}
+		return ids, err
+	})
+}
+
+// completeFirst offers what ask finds, for the first argument.
+func completeFirst(f *kvFlags, ask func(context.Context, *client.Client) ([]string, error)) cobra.CompletionFunc {
+	return func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		const none = cobra.ShellCompDirectiveNoFileComp
 		c, err := client.New(f.config())
 		if err != nil || len(args) > 0 {
@@ -45,14 +74,11 @@ func completeNodes(f *kvFlags) cobra.CompletionFunc {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), completionTime)
 		defer cancel()
-		peers, err := c.Peers(ctx)
+		found, err := ask(ctx, c)
 		if err != nil {
 			return nil, none
 		}
-		for _, p := range peers {
-			ids = append(ids, cobra.CompletionWithDesc(p.ID, role(p)))
-		}
-		return ids, none
+		return found, none
 	}
 }
 

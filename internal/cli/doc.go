@@ -7,5 +7,8 @@
 //	0  done
 //	1  failed
 //	2  wrong usage: unknown command or flag, missing argument, bad value
-//	3  the key (or node) asked for is not there
+//	3  the key (or node, service, session, check) asked for is not there
+//
+// konsul lock passes the exit status of the command on that it runs, and has three more
+// of its own: 125 the lock was lost, 126 the command cannot be run, 127 there is none.
 package cli

@@ -21,6 +21,10 @@ func Execute(ctx context.Context, root *cobra.Command, args []string) int {
 	if err == nil {
 		return 0
 	}
+	var exit *ExitError
+	if errors.As(err, &exit) && exit.Err == nil {
+		return exit.Code
+	}
 	err = unknownCommand(root, err)
 	report(root.ErrOrStderr(), err, wantsJSON(args))
 	return ExitCode(err)

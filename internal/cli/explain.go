@@ -94,6 +94,8 @@ func advice(err error) string {
 		return "it may or may not have been applied: read before you try again"
 	case client.IsCASConflict(err):
 		return "read the key again and decide"
+	case e != nil && registryAdvice[e.Code] != "":
+		return registryAdvice[e.Code]
 	case client.IsCompacted(err):
 		return fmt.Sprintf("the history begins at index %d: start there, or read the current state", e.OldestIndex)
 	case client.IsReset(err):
@@ -112,6 +114,19 @@ func advice(err error) string {
 		return "the token may not do this"
 	}
 	return ""
+}
+
+// registryAdvice is advice by the API's code, for services, sessions, locks and members.
+var registryAdvice = map[string]string{
+	"service_not_found": "see `konsul service list`",
+	"service_expired":   "its TTL has passed without a heartbeat: register it again",
+	"check_not_found":   "see `konsul service get NAME --json` for its checks",
+	"session_not_found": "it was destroyed or has expired: create another with `konsul session create`",
+	"lock_held":         "wait for it with `konsul lock`, or see who it is with `konsul session get ID`",
+	"lock_delay":        "try again then",
+	"not_holder":        "see `konsul kv get KEY --detail` for who holds it",
+	"limit_reached":     "release some keys, or use one more session",
+	"member_exists":     "give the node another id (raft.node_id), or remove the lost member first with `konsul cluster leave ID`",
 }
 
 // hungUp: the other side took the connection and ended it without a word.

@@ -87,6 +87,8 @@ var elsewhere = map[string]string{
 	"status": "cluster status", "peers": "cluster peers", "members": "cluster peers", "nodes": "cluster peers",
 	"join": "cluster join", "leave": "cluster leave", "transfer": "cluster transfer", "snapshot": "cluster snapshot",
 	"server": "agent", "start": "agent",
+	"services": "service list", "register": "service register", "deregister": "service deregister", "heartbeat": "service heartbeat",
+	"sessions": "session list", "elect": "lock",
 }
 
 // unknownCommand makes one line of cobra's error about a command that root has not;

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -29,14 +30,15 @@ func kvCommand() *cobra.Command {
 }
 
 func kvGet(f *kvFlags) *cobra.Command {
-	var raw, stale bool
+	var raw, stale, detail bool
 	var at uint64
 	cmd := &cobra.Command{
 		Use:   "get KEY",
 		Short: "Print the value of a key",
 		Long: "Print the value of a key, byte for byte; a newline is added only on a terminal.\n" +
-			"With --json print the whole entry. Exits with 3 if the key is not there.",
-		Example: "  konsul kv get app/config\n  konsul kv get app/logo > logo.png\n" +
+			"With --json, or with --detail as a table, print the whole entry: also its indexes, how\n" +
+			"long it still lives, and which session holds it. Exits with 3 if the key is not there.",
+		Example: "  konsul kv get app/config\n  konsul kv get app/logo > logo.png\n  konsul kv get jobs/cleanup --detail\n" +
 			"  konsul kv get app/config --at 1042    # as it was at index 1042",
 		Args:              keyArgs(1, 1),
 		ValidArgsFunction: completeKeys(f),
@@ -56,10 +58,14 @@ func kvGet(f *kvFlags) *cobra.Command {
 				if f.json {
 					return printJSON(cmd.OutOrStdout(), entry)
 				}
+				if detail {
+					return printEntry(cmd.OutOrStdout(), entry)
+				}
 				return writeValue(cmd.OutOrStdout(), entry.Value, raw)
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&detail, "detail", false, "print all that is kept about the key")
 	cmd.Flags().BoolVar(&raw, "raw", false, "never add a newline, also on a terminal")
 	cmd.Flags().BoolVar(&stale, "stale", false, "read what the node has, without asking the leader")
 	cmd.Flags().Uint64Var(&at, "at", 0, "read the past: the state at this index")
@@ -77,8 +83,32 @@ func writeValue(w io.Writer, value []byte, raw bool) error {
 	return err
 }
 
+// printEntry is an entry for people; what it does not have is left out.
+func printEntry(out io.Writer, e client.Entry) error {
+	rows := [][]string{
+		{"key", readable([]byte(e.Key))},
+		{"value", readable(e.Value)},
+		{"create index", number(e.CreateIndex)},
+		{"modify index", number(e.ModifyIndex)},
+		{"flags", number(e.Flags)},
+	}
+	if e.ExpiresIn > 0 {
+		rows = append(rows, []string{"expires in", e.ExpiresIn.String()})
+	}
+	if e.LockIndex > 0 {
+		holder := e.Session
+		if holder == "" {
+			holder = "nobody"
+		}
+		rows = append(rows, []string{"lock index", number(e.LockIndex)}, []string{"held by session", holder})
+	}
+	return table(out, rows)
+}
+
 func kvPut(f *kvFlags) *cobra.Command {
 	var cas, flags uint64
+	var ttl time.Duration
+	var acquire, release string
 	cmd := &cobra.Command{
 		Use:   "put KEY VALUE|-|@FILE",
 		Short: "Write a key",
@@ -89,7 +119,9 @@ func kvPut(f *kvFlags) *cobra.Command {
 			"  date | konsul kv put app/started -\n" +
 			"  konsul kv put app/offset -- -5\n" +
 			"  konsul kv put app/config off --cas 1042    # only if nobody changed it since index 1042\n" +
-			"  konsul kv put app/lock me --cas 0          # only if it is not there yet",
+			"  konsul kv put app/lock me --cas 0          # only if it is not there yet\n" +
+			"  konsul kv put app/seen now --ttl 10m       # it expires\n" +
+			"  konsul kv put jobs/leader $HOSTNAME --acquire $SESSION    # see konsul session, konsul lock",
 		Args:              keyArgs(2, 2),
 		ValidArgsFunction: completeKeys(f),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -104,9 +136,27 @@ func kvPut(f *kvFlags) *cobra.Command {
 			if cmd.Flags().Changed("flags") {
 				options = append(options, client.Flags(flags))
 			}
+			if cmd.Flags().Changed("ttl") {
+				options = append(options, client.TTL(ttl))
+			}
+			if acquire != "" && release != "" {
+				return usage(cmd, "either --acquire or --release")
+			}
 			name := readable([]byte(args[0]))
 			return f.run(cmd, "kv put "+name, func(c *client.Client) error {
-				result, err := c.Put(cmd.Context(), args[0], value, options...)
+				put := func() (client.PutResult, error) { return c.Put(cmd.Context(), args[0], value, options...) }
+				done := "set"
+				switch {
+				case acquire != "":
+					done = "set and held"
+					put = func() (client.PutResult, error) { return c.Acquire(cmd.Context(), args[0], value, acquire, options...) }
+				case release != "":
+					done = "set and released"
+					put = func() (client.PutResult, error) {
+						return c.PutAndRelease(cmd.Context(), args[0], value, release, options...)
+					}
+				}
+				result, err := put()
 				if err != nil {
 					return err
 				}
@@ -116,12 +166,15 @@ func kvPut(f *kvFlags) *cobra.Command {
 						client.PutResult
 					}{keyJSON(args[0]), result})
 				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is set (index %d)\n", name, result.ModifyIndex)
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is %s (index %d)\n", name, done, result.ModifyIndex)
 				return err
 			})
 		},
 	}
 	cmd.Flags().Uint64Var(&cas, "cas", 0, "write only if the key's modify_index is this; 0 = only if it is not there")
+	cmd.Flags().DurationVar(&ttl, "ttl", 0, "how long the key lives (default: until it is deleted)")
+	cmd.Flags().StringVar(&acquire, "acquire", "", "write only if this session can hold the key, and make it the holder")
+	cmd.Flags().StringVar(&release, "release", "", "write only if this session holds the key, and release it")
 	cmd.Flags().Uint64Var(&flags, "flags", 0, "a number kept with the entry, for your own use")
 	return cmd
 }

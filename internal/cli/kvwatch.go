@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,20 +39,35 @@ func kvWatch(f *kvFlags) *cobra.Command {
 	return cmd
 }
 
-// lossReporter says once in a while that the connection is lost: while a node is down,
-// every attempt to reach it reports the same.
-func lossReporter(out io.Writer) func(error) {
+// lossReporter says that the connection is lost.
+func lossReporter(out io.Writer) func(error) { return troubleReporter(out, "", "resuming") }
+
+// troubleReporter says once in a while what goes wrong: while a node is down, every
+// attempt to reach it reports the same.
+func troubleReporter(out io.Writer, what, next string) func(error) {
+	var mu sync.Mutex
 	var last time.Time
 	return func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
 		if time.Since(last) < 10*time.Second {
 			return
 		}
 		last = time.Now()
-		fmt.Fprintf(out, "konsul: %s; resuming\n", Reason(err))
+		fmt.Fprintf(out, "konsul: %s%s; %s\n", what, Reason(err), next)
 	}
 }
 
 func watch(cmd *cobra.Command, c *client.Client, o client.WatchOptions, asJSON bool) error {
+	write := writeEvent
+	if asJSON {
+		write = writeEventJSON
+	}
+	return watchWith(cmd, c, o, write)
+}
+
+// watchWith writes events until the command is interrupted.
+func watchWith(cmd *cobra.Command, c *client.Client, o client.WatchOptions, write func(io.Writer, client.Event) error) error {
 	ctx, out := cmd.Context(), cmd.OutOrStdout()
 	for event, err := range c.Watch(ctx, o) {
 		if err != nil {
@@ -59,10 +75,6 @@ func watch(cmd *cobra.Command, c *client.Client, o client.WatchOptions, asJSON b
 				return nil // interrupted: how a watch ends
 			}
 			return err
-		}
-		write := writeEvent
-		if asJSON {
-			write = writeEventJSON
 		}
 		if err := write(out, event); err != nil {
 			return fmt.Errorf("writing the output: %w", err)
