@@ -7,7 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
-	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/neogan74/konsul/fsm/command"
 	"github.com/neogan74/konsul/internal/persistence"
@@ -118,11 +119,19 @@ func (e *Engine) apply(ops ...*command.Op) error {
 	if len(ops) == 0 {
 		return nil
 	}
-	res, err := e.store.Apply(context.Background(), command.Type_TYPE_TXN, &command.Txn{Then: ops}, "")
+	return e.propose(command.Type_TYPE_TXN, &command.Txn{Then: ops})
+}
+
+// propose has a command applied; any other result than OK or one of also is an error.
+func (e *Engine) propose(t command.Type, m proto.Message, also ...command.Result_Code) error {
+	if e.closed.Load() {
+		return persistence.ErrClosed
+	}
+	res, err := e.store.Apply(context.Background(), t, m, "")
 	if err != nil {
 		return engineError(err)
 	}
-	if res.Code != command.Result_OK {
+	if res.Code != command.Result_OK && !slices.Contains(also, res.Code) {
 		return fmt.Errorf("write refused: %v", res.Code)
 	}
 	return nil
@@ -208,21 +217,7 @@ func (e *Engine) Close() error {
 	return nil
 }
 
-// The services and the backup come with their own issues.
-
-// GetService implements persistence.Engine.
-func (e *Engine) GetService(string) ([]byte, error) { return nil, persistence.ErrNotImplemented }
-
-// SetService implements persistence.Engine.
-func (e *Engine) SetService(string, []byte, time.Duration) error {
-	return persistence.ErrNotImplemented
-}
-
-// DeleteService implements persistence.Engine.
-func (e *Engine) DeleteService(string) error { return persistence.ErrNotImplemented }
-
-// ListServices implements persistence.Engine.
-func (e *Engine) ListServices() ([]string, error) { return nil, persistence.ErrNotImplemented }
+// The backup comes with its own issue.
 
 // Backup implements persistence.Engine.
 func (e *Engine) Backup(string) error { return persistence.ErrNotImplemented }

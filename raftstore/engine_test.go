@@ -33,7 +33,7 @@ func TestEngineThroughAFollower(t *testing.T) {
 	})
 }
 
-// emptied is the engine of a cluster without keys: the suite asks for a new one
+// emptied is the engine of a cluster without keys and services: the suite asks for a new one
 // for each test, and a new cluster each time would take long.
 func emptied(t *testing.T, n *raftstoretest.Node) persistence.Engine {
 	t.Helper()
@@ -48,6 +48,15 @@ func emptied(t *testing.T, n *raftstoretest.Node) persistence.Engine {
 		}
 		return errors.New("there are still keys")
 	})
+	names, err := e.ListServices()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range append(names, "web") { // which may have expired
+		if err := e.DeleteService(name); err != nil {
+			t.Fatal(err)
+		}
+	}
 	t.Cleanup(func() { _ = e.Close() })
 	return e
 }
