@@ -85,7 +85,7 @@ type historyView struct{ View }
 // item is valid during the call.
 func (v *historyView) history(ctx context.Context, prefix []byte, after uint64, fn func(*badger.Item) error) error {
 	// SinceTs skips whole tables without newer versions.
-	it := v.txn.NewIterator(badger.IteratorOptions{Prefix: prefix, AllVersions: true, SinceTs: after})
+	it := v.gen.iterate(v.txn, badger.IteratorOptions{Prefix: prefix, AllVersions: true, SinceTs: after})
 	defer it.Close()
 	n := 0
 	for it.Rewind(); it.Valid(); it.Next() {
@@ -102,7 +102,7 @@ func (v *historyView) history(ctx context.Context, prefix []byte, after uint64, 
 			return err
 		}
 	}
-	return nil
+	return it.Err()
 }
 
 func (db *DB) interrupted(ctx context.Context) error {
@@ -222,7 +222,7 @@ func (db *DB) ChangedSince(ctx context.Context, prefix []byte, exact bool, after
 		return false, nil
 	}
 	if exact {
-		item, err := v.txn.Get(prefix)
+		item, err := v.gen.item(v.txn, prefix)
 		if err == nil {
 			return item.Version() > after, nil
 		}
@@ -241,12 +241,12 @@ func (db *DB) ChangedSince(ctx context.Context, prefix []byte, exact bool, after
 func (v *View) touched(ctx context.Context, prefix []byte, exact bool, after uint64) (bool, error) {
 	floor := v.gen.floor.Load() // before the look: what goes meanwhile is at or below a later one
 	o := badger.IteratorOptions{AllVersions: true, SinceTs: after}
-	var it *badger.Iterator
+	var it *cursor
 	if exact {
-		it = v.txn.NewKeyIterator(prefix, o)
+		it = v.gen.iterateKey(v.txn, prefix, o)
 	} else {
 		o.Prefix = prefix
-		it = v.txn.NewIterator(o)
+		it = v.gen.iterate(v.txn, o)
 	}
 	defer it.Close()
 	n := 0
@@ -259,6 +259,9 @@ func (v *View) touched(ctx context.Context, prefix []byte, exact bool, after uin
 				return false, err
 			}
 		}
+	}
+	if err := it.Err(); err != nil {
+		return false, err
 	}
 	if after < max(floor, v.gen.floor.Load()) {
 		return false, &CompactedError{Oldest: v.gen.floor.Load()}

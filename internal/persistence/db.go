@@ -65,6 +65,7 @@ func Open(o Options, log hclog.Logger) (*DB, error) {
 	db.ages.note(time.Now(), db.Published())
 	db.wg.Add(1)
 	go db.janitor()
+	db.verifyBehind()
 	return db, nil
 }
 
@@ -90,7 +91,7 @@ func (db *DB) open() (err error) {
 			return err
 		}
 	}
-	g, err := db.openGeneration(name)
+	g, err := db.openGeneration(name, db.opts.VerifyBehind)
 	if err != nil {
 		return err
 	}

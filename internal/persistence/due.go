@@ -20,7 +20,7 @@ func (v *View) NextDue(from int64, budget int) (at int64, found, sure bool, err 
 	}
 	defer v.db.metrics.time(opScan)(&err)
 	at, sure = from, true
-	err = endScan(queue(v.txn, from, func(deadline int64, item *badger.Item) error {
+	err = endScan(v.gen.queue(v.txn, from, func(deadline int64, item *badger.Item) error {
 		at = deadline
 		if !item.IsDeletedOrExpired() {
 			found = true
@@ -77,7 +77,7 @@ func (t *Tx) Due(from, to int64, limit int) ([]Due, error) {
 		}
 		return false, nil
 	}
-	err := queue(t.u.view, from, func(deadline int64, item *badger.Item) error {
+	err := t.u.gen.queue(t.u.view, from, func(deadline int64, item *badger.Item) error {
 		if deadline > to || len(due) == limit {
 			return ErrStop
 		}
@@ -96,8 +96,8 @@ func (t *Tx) Due(from, to int64, limit int) ([]Due, error) {
 
 // queue calls fn for the newest version of each entry of the index of deadlines from a
 // time on, deleted ones included.
-func queue(view *badger.Txn, from int64, fn func(deadline int64, item *badger.Item) error) error {
-	it := view.NewIterator(badger.IteratorOptions{Prefix: []byte(duePrefix), AllVersions: true})
+func (g *generation) queue(view *badger.Txn, from int64, fn func(deadline int64, item *badger.Item) error) error {
+	it := g.iterate(view, badger.IteratorOptions{Prefix: []byte(duePrefix), AllVersions: true})
 	defer it.Close()
 	var last []byte
 	for it.Seek(DueKey(from, nil)); it.Valid(); it.Next() {
@@ -114,5 +114,5 @@ func queue(view *badger.Txn, from int64, fn func(deadline int64, item *badger.It
 			return err
 		}
 	}
-	return nil
+	return it.Err()
 }

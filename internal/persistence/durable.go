@@ -37,10 +37,16 @@ func (db *DB) MakeDurable(ctx context.Context, index uint64) (err error) {
 		return fmt.Errorf("making %d durable: %w", index, err)
 	}
 	failpoint.Hit("durable.after-sync")
-	before := g.durable.Load()
+	marks, err := g.markLogs(index, db.opts.EncryptionKey)
+	if err != nil {
+		return fmt.Errorf("making %d durable: %w", index, err)
+	}
+	before, marksBefore := g.durable.Load(), g.marks
 	g.durable.Store(index)
+	g.marks = marks
 	if err := g.writeState(); err != nil {
 		g.durable.Store(before)
+		g.marks = marksBefore
 		return fmt.Errorf("making %d durable: %w", index, err)
 	}
 	return nil

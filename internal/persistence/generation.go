@@ -36,14 +36,22 @@ type generation struct {
 	stateMu sync.Mutex
 	durable atomic.Uint64
 	synced  map[string]bool // tables known to be on disk
+	// marks says up to where logs hold what durable promises; see markLogs.
+	marks map[string]int64
+
+	// guard stands before tables that were not read yet; nil when all were.
+	guard atomic.Pointer[guard]
+	// broken is the damage that was found; nothing is read from then on.
+	broken atomic.Pointer[error]
 
 	keys, services atomic.Int64
 	// counted: somebody said what keys and services begin with.
 	counted atomic.Bool
 }
 
-// openGeneration opens engine directory name and reads its state.json.
-func (db *DB) openGeneration(name string) (*generation, error) {
+// openGeneration opens engine directory name and reads its state.json. behind says
+// that its tables may be read later.
+func (db *DB) openGeneration(name string, behind bool) (*generation, error) {
 	g := &generation{name: name, done: make(chan struct{}), pins: map[uint64]int{}, synced: map[string]bool{}}
 	g.refs.Store(1)
 	var st state
@@ -57,7 +65,11 @@ func (db *DB) openGeneration(name string) (*generation, error) {
 		if err := removeEmptyLogs(g.dir); err != nil {
 			return nil, err
 		}
-		if err := verifyTables(g.dir, db.opts.EncryptionKey, false); err != nil {
+		if err := verifyLogs(g.dir, st.Logs); err != nil {
+			return nil, err
+		}
+		g.marks = st.Logs
+		if err := db.verifyOrGuard(g, behind); err != nil {
 			return nil, err
 		}
 		if err := checkRoom(g.dir, db.opts.Badger); err != nil {
@@ -65,6 +77,9 @@ func (db *DB) openGeneration(name string) (*generation, error) {
 		}
 	}
 	if err := g.openBadger(db); err != nil {
+		if gd := g.guard.Load(); gd != nil {
+			gd.close()
+		}
 		return nil, err
 	}
 	g.ahead = g.bdb.MaxVersion()
@@ -93,7 +108,11 @@ func (g *generation) openBadger(db *DB) (err error) {
 			err = fmt.Errorf("%w: %s: %v", ErrCorrupt, g.dir, p)
 		}
 	}()
-	g.bdb, err = badger.OpenManaged(db.opts.badgerOptions(g.dir, db.log.Named("badger")))
+	opts := db.opts.badgerOptions(g.dir, db.log.Named("badger"))
+	if gd := g.guard.Load(); gd != nil {
+		opts.Logger = gatedLogger{opts.Logger, gd}
+	}
+	g.bdb, err = badger.OpenManaged(opts)
 	if err != nil && !db.opts.InMemory {
 		return classifyOpen(g.dir, err)
 	}
@@ -122,6 +141,9 @@ func (g *generation) release() {
 
 func (g *generation) shut() {
 	g.closeErr = g.bdb.Close()
+	if gd := g.guard.Load(); gd != nil {
+		gd.close()
+	}
 	if g.superseded.Load() && g.dir != "" {
 		// What cannot be removed now is swept at the next Open.
 		_ = os.RemoveAll(g.dir)

@@ -86,6 +86,7 @@ func gauges(db *DB) []prometheus.Collector {
 		gauge("konsul_persistence_published_index", "Newest index that readers see.", nil, func() float64 { return float64(db.Published()) }),
 		gauge("konsul_persistence_durable_index", "Everything up to this index survives a power cut without the log.", nil, func() float64 { return float64(db.DurableIndex()) }),
 		gauge("konsul_persistence_floor_index", "Oldest index that can be read.", nil, func() float64 { return float64(db.Floor()) }),
+		gauge("konsul_persistence_unverified_bytes", "Bytes of tables that were not read since the start.", nil, func() float64 { return float64(db.Unverified()) }),
 		gauge("konsul_persistence_keys", "User keys.", nil, func() float64 { return float64(db.Counts().Keys) }),
 		gauge("konsul_persistence_services", "Services.", nil, func() float64 { return float64(db.Counts().Services) }),
 	}

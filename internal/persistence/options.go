@@ -23,6 +23,14 @@ type Options struct {
 	// EncryptionKey, of encryption.KeySize bytes, encrypts the engine's files; nil for none.
 	// An engine keeps the key it was made with.
 	EncryptionKey []byte
+	// VerifyBehind opens the engine without reading all of its tables. They are read
+	// afterwards, VerifyRate bytes a second (0 = a default), and nothing that was not
+	// verified is ever shown. Damaged, which may be nil, is called once, from a
+	// goroutine of its own, when damage is found in an open engine: all reads and
+	// writes fail with ErrCorrupt from then on, and so does the next Open.
+	VerifyBehind bool
+	VerifyRate   int64
+	Damaged      func(error)
 	// Badger tunes the engine; the zero value of a field means its default.
 	Badger BadgerOptions
 	// History says how much of the past is kept; zero fields mean the defaults.

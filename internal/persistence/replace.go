@@ -76,7 +76,7 @@ func (db *DB) build(ctx context.Context, sr *snapshot.Reader) (*generation, erro
 	}
 	failpoint.Hit("replace.after-sync")
 	// Opening reads every table again and verifies its checksums.
-	g, err := db.openGeneration(name)
+	g, err := db.openGeneration(name, false)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
@@ -95,7 +95,7 @@ func (db *DB) newDir() (name, dir string, err error) {
 }
 
 func (db *DB) buildInMemory(ctx context.Context, sr *snapshot.Reader) (*generation, error) {
-	g, err := db.openGeneration("")
+	g, err := db.openGeneration("", false)
 	if err != nil {
 		return nil, err
 	}

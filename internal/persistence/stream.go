@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 
@@ -94,7 +95,7 @@ func (v *View) each(ctx context.Context, fn func(key, value []byte, version uint
 		return ErrClosed
 	}
 	n := 0
-	err := scan(v.txn, nil, nil, 0, true, func(item *badger.Item) error {
+	err := v.gen.scan(v.txn, nil, nil, 0, true, func(item *badger.Item) error {
 		if n%scanCheckEvery == 0 {
 			if err := v.db.interrupted(ctx); err != nil {
 				return err
@@ -126,7 +127,11 @@ func (v *View) checkTables() error {
 	if v.gen.dir == "" {
 		return nil
 	}
-	return verifyTables(v.gen.dir, v.db.opts.EncryptionKey, true)
+	err := verifyTables(v.gen.dir, v.db.opts.EncryptionKey, true)
+	if errors.Is(err, ErrCorrupt) {
+		v.db.damaged(v.gen, err)
+	}
+	return err
 }
 
 // Digest is SHA-256 over the state at index: for each record, in key order,

@@ -136,7 +136,7 @@ func (t *Tx) Scan(prefix []byte, fn func(key, value []byte) error) error {
 		return t.u.err
 	}
 	mine := t.overlay(prefix)
-	err := scan(t.u.view, prefix, nil, t.u.db.opts.Badger.PrefetchSize, true, func(item *badger.Item) error {
+	err := t.u.gen.scan(t.u.view, prefix, nil, t.u.db.opts.Badger.PrefetchSize, true, func(item *badger.Item) error {
 		key := item.Key()
 		for len(mine) > 0 && bytes.Compare(mine[0].key, key) < 0 {
 			if err := mine[0].show(fn); err != nil {

@@ -101,7 +101,7 @@ func (t *Tx) deleteEarlier(prefix []byte, seen func(key, value []byte) error) (n
 
 // deleteSeen deletes what the view shows and nobody in this run wrote.
 func (t *Tx) deleteSeen(prefix []byte, seen func(key, value []byte) error) (n uint64, err error) {
-	it := t.u.view.NewIterator(badger.IteratorOptions{Prefix: prefix})
+	it := t.u.gen.iterate(t.u.view, badger.IteratorOptions{Prefix: prefix})
 	defer it.Close()
 	for it.Seek(prefix); it.Valid(); {
 		key := it.Item().Key()
@@ -123,6 +123,9 @@ func (t *Tx) deleteSeen(prefix []byte, seen func(key, value []byte) error) (n ui
 			n++
 		}
 		it.Next()
+	}
+	if err := it.Err(); err != nil {
+		t.u.fail(err)
 	}
 	return n, t.u.err
 }

@@ -75,6 +75,9 @@ func (db *DB) NewUpdate(first uint64) *Update {
 		return u
 	}
 	u.gen = g
+	if err := g.sound(); err != nil {
+		u.fail(err)
+	}
 	base := first - min(first, 1)
 	if floor := g.floor.Load(); base < floor {
 		// Some of what these entries read is gone: applying them would diverge.
@@ -153,7 +156,7 @@ func (u *Update) load(c *cell) error {
 	value, found := u.db.recent.get(c.key)
 	if !found {
 		var err error
-		if value, found, err = get(u.view, c.key); err != nil {
+		if value, found, err = u.gen.get(u.view, c.key); err != nil {
 			u.fail(err)
 			return err
 		}
@@ -270,8 +273,8 @@ func (u *Update) changes() []Change {
 }
 
 // get reads one key of a Badger view. The value is the caller's.
-func get(view *badger.Txn, key []byte) ([]byte, bool, error) {
-	item, err := view.Get(key)
+func (g *generation) get(view *badger.Txn, key []byte) ([]byte, bool, error) {
+	item, err := g.item(view, key)
 	if errors.Is(err, badger.ErrKeyNotFound) {
 		return nil, false, nil
 	}

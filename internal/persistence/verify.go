@@ -56,6 +56,9 @@ func verifyTables(dir string, key []byte, live bool) error {
 				return
 			}
 			errs[i] = fmt.Errorf("%w: %s: %w", ErrCorrupt, t.path, err)
+			if outOfFiles(err) {
+				errs[i] = fmt.Errorf("reading %s: %w", t.path, err)
+			}
 		})
 	}
 	wg.Wait()
@@ -132,9 +135,16 @@ func manifestTables(dir string) (files []tableFile, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	m, _, err := badger.ReplayManifestFile(f, 0, badger.DefaultOptions(dir))
+	m, end, err := badger.ReplayManifestFile(f, 0, badger.DefaultOptions(dir))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, path, err)
+	}
+	// Badger takes a length that leads beyond the file's end for what a crash tore, and
+	// forgets all that follows.
+	if info, err := f.Stat(); err != nil {
+		return nil, err
+	} else if end != info.Size() {
+		return nil, fmt.Errorf("%w: %s: what follows byte %d of %d cannot be read", ErrCorrupt, path, end, info.Size())
 	}
 	for id, t := range m.Tables {
 		files = append(files, tableFile{id, table.NewFilename(id, dir), t.KeyID, t.Compression})

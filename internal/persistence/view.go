@@ -24,6 +24,10 @@ func (db *DB) View() (*View, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := g.sound(); err != nil {
+		g.release()
+		return nil, err
+	}
 	return db.newView(g, g.pin()), nil
 }
 
@@ -32,6 +36,10 @@ func (db *DB) View() (*View, error) {
 func (db *DB) ViewAt(index uint64) (*View, error) {
 	g, err := db.acquire()
 	if err != nil {
+		return nil, err
+	}
+	if err := g.sound(); err != nil {
+		g.release()
 		return nil, err
 	}
 	if err := g.pinAt(index); err != nil {
@@ -65,7 +73,7 @@ func (v *View) Get(storedKey []byte) (value []byte, found bool, err error) {
 		return nil, false, ErrClosed
 	}
 	defer v.db.metrics.time(opGet)(&err)
-	return get(v.txn, storedKey)
+	return v.gen.get(v.txn, storedKey)
 }
 
 // KV reads a user's key; ErrKeyNotFound if it is absent.
@@ -104,7 +112,7 @@ func (v *View) scan(prefix, start []byte, values bool, fn func(*badger.Item) err
 	}
 	defer v.db.metrics.time(opScan)(&err)
 	n := 0
-	return endScan(scan(v.txn, prefix, start, v.db.opts.Badger.PrefetchSize, values, func(item *badger.Item) error {
+	return endScan(v.gen.scan(v.txn, prefix, start, v.db.opts.Badger.PrefetchSize, values, func(item *badger.Item) error {
 		if n++; n%scanCheckEvery == 0 && v.db.closed.Load() {
 			return ErrClosed
 		}
@@ -118,8 +126,8 @@ const scanCheckEvery = 256
 
 // scan walks a Badger view. Values are read in place unless prefetch asks for
 // Badger's way, a goroutine for each.
-func scan(view *badger.Txn, prefix, start []byte, prefetch int, values bool, fn func(*badger.Item) error) error {
-	it := view.NewIterator(badger.IteratorOptions{
+func (g *generation) scan(view *badger.Txn, prefix, start []byte, prefetch int, values bool, fn func(*badger.Item) error) error {
+	it := g.iterate(view, badger.IteratorOptions{
 		Prefix: prefix, PrefetchValues: values && prefetch > 0, PrefetchSize: prefetch,
 	})
 	defer it.Close()
@@ -131,7 +139,7 @@ func scan(view *badger.Txn, prefix, start []byte, prefetch int, values bool, fn 
 			return err
 		}
 	}
-	return nil
+	return it.Err()
 }
 
 func endScan(err error) error {

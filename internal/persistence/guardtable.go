@@ -1,0 +1,337 @@
+package persistence
+
+import (
+	"bytes"
+	"crypto/aes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"sort"
+	"sync"
+	"sync/atomic"
+
+	"github.com/dgraph-io/badger/v4/fb"
+	"github.com/dgraph-io/badger/v4/options"
+	"github.com/dgraph-io/badger/v4/pb"
+	"github.com/dgraph-io/badger/v4/y"
+	"github.com/klauspost/compress/snappy"
+	"google.golang.org/protobuf/proto"
+)
+
+const (
+	// maxTableBlock bounds one block, packed or not: a record and its framing.
+	maxTableBlock = 64 << 20
+	// verifyChunk is how much of a table is read at a time.
+	verifyChunk = 1 << 20
+)
+
+// guardedTable is a table that Badger was given unread. Its index has been
+// verified, so it is known which keys stand in which block.
+type guardedTable struct {
+	tableFile
+	f       *os.File
+	dataKey []byte
+	size    int64
+	// maxVersion is the newest version in the table.
+	maxVersion uint64
+	keyCount   uint32
+
+	mu    sync.Mutex // one goroutine verifies the whole table at a time
+	index atomic.Pointer[fb.TableIndex]
+	seen  []atomic.Uint32 // a bit for each block that was verified
+	done  atomic.Bool
+}
+
+// openGuarded opens a table and verifies what Badger reads when it opens it: the
+// index, and the last block.
+func openGuarded(t tableFile, keys *tableKeys) (g *guardedTable, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("unreadable: %v", p)
+		}
+	}()
+	g = &guardedTable{tableFile: t}
+	if t.keyID != 0 {
+		if keys == nil {
+			return nil, errors.New("encrypted, and the engine is not")
+		}
+		key, err := keys.registry.DataKey(t.keyID)
+		if err != nil {
+			return nil, err
+		}
+		g.dataKey = key.Data
+	}
+	if g.f, err = os.Open(t.path); err != nil {
+		return nil, err
+	}
+	if err := g.readIndex(); err != nil {
+		_ = g.f.Close()
+		return nil, err
+	}
+	if _, err := g.verifyBlocks(g.blocks()-1, g.blocks()-1); err != nil {
+		_ = g.f.Close()
+		return nil, err
+	}
+	return g, nil
+}
+
+// readIndex reads a table's end, which checkTableEnd draws.
+func (g *guardedTable) readIndex() error {
+	info, err := g.f.Stat()
+	if err != nil {
+		return err
+	}
+	g.size = info.Size()
+	at := g.size
+	part := func(what string) ([]byte, error) {
+		var n [4]byte
+		if at -= 4; at < 0 {
+			return nil, fmt.Errorf("cut off before its %s", what)
+		}
+		if _, err := g.f.ReadAt(n[:], at); err != nil {
+			return nil, err
+		}
+		size := binary.BigEndian.Uint32(n[:])
+		if at -= int64(size); size == 0 || size > math.MaxInt32 || at < 0 {
+			return nil, fmt.Errorf("%s of %d bytes", what, size)
+		}
+		b := make([]byte, size)
+		_, err := g.f.ReadAt(b, at)
+		return b, err
+	}
+	sum, err := part("checksum")
+	if err != nil {
+		return err
+	}
+	index, err := part("index")
+	if err != nil {
+		return err
+	}
+	if err := checkSum(index, sum); err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	if index, err = g.decrypt(index); err != nil {
+		return fmt.Errorf("index: %w", err)
+	}
+	table := fb.GetRootAsTableIndex(index, 0)
+	n := table.OffsetsLength()
+	if n == 0 {
+		return errors.New("no blocks")
+	}
+	g.maxVersion, g.keyCount = table.MaxVersion(), table.KeyCount()
+	g.seen = make([]atomic.Uint32, (n+31)/32)
+	g.index.Store(table)
+	return nil
+}
+
+// blocks is how many blocks the table has.
+func (g *guardedTable) blocks() int { return g.index.Load().OffsetsLength() }
+
+// firstKey is the user's part of the first key of block i.
+func firstKey(index *fb.TableIndex, i int) []byte {
+	var o fb.BlockOffset
+	index.Offsets(&o, i)
+	return y.ParseKey(o.KeyBytes())
+}
+
+// cover verifies the blocks that can hold a version of a key in from..to, or from
+// from on if to is nil. next is the first key of the block behind them, nil if
+// there is none; clear keys below it need no further look at this table.
+func (g *guardedTable) cover(from, to []byte) (next []byte, err error) {
+	index := g.index.Load()
+	if g.done.Load() || index == nil {
+		return nil, nil
+	}
+	n := index.OffsetsLength()
+	if first := firstKey(index, 0); to != nil && bytes.Compare(first, to) > 0 {
+		return first, nil
+	}
+	lo := max(0, sort.Search(n, func(i int) bool { return bytes.Compare(firstKey(index, i), from) >= 0 })-1)
+	hi := n - 1
+	if to != nil {
+		hi = lo + sort.Search(n-lo, func(i int) bool { return bytes.Compare(firstKey(index, lo+i), to) > 0 }) - 1
+		hi = max(hi, lo)
+	}
+	if hi+1 < n {
+		next = firstKey(index, hi+1)
+	}
+	for i := lo; i <= hi; i++ {
+		if g.isSeen(i) {
+			continue
+		}
+		end := i
+		for end < hi && !g.isSeen(end+1) {
+			end++
+		}
+		if _, err := g.verifyBlocks(i, end); err != nil {
+			return nil, err
+		}
+		i = end
+	}
+	return next, nil
+}
+
+func (g *guardedTable) isSeen(i int) bool { return g.seen[i/32].Load()&(1<<(i%32)) != 0 }
+
+// verifyAll verifies every block and that there are as many keys as the table
+// says. pace is called with the bytes that were read, now and then; its error ends
+// the work.
+func (g *guardedTable) verifyAll(pace func(n int64) error) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.done.Load() {
+		return nil
+	}
+	n, keys := g.blocks(), uint64(0)
+	for lo := 0; lo < n; {
+		hi, size := lo, int64(0)
+		for ; hi < n && size < verifyChunk; hi++ {
+			_, length := g.place(hi)
+			size += length
+		}
+		some, err := g.verifyBlocks(lo, hi-1)
+		if err != nil {
+			return err
+		}
+		keys += some
+		if err := pace(size); err != nil {
+			return err
+		}
+		lo = hi
+	}
+	if keys != uint64(g.keyCount) {
+		return g.damaged(fmt.Errorf("%d keys can be read, it has %d", keys, g.keyCount))
+	}
+	g.done.Store(true)
+	g.index.Store(nil)
+	return g.f.Close()
+}
+
+func (g *guardedTable) place(i int) (offset, size int64) {
+	var o fb.BlockOffset
+	g.index.Load().Offsets(&o, i)
+	return int64(o.Offset()), int64(o.Len())
+}
+
+// verifyBlocks reads blocks lo to hi and returns how many keys are in them. It
+// reads in chunks.
+func (g *guardedTable) verifyBlocks(lo, hi int) (keys uint64, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = g.damaged(fmt.Errorf("unreadable: %v", p))
+		}
+	}()
+	index := g.index.Load()
+	if index == nil {
+		return 0, nil // verified meanwhile
+	}
+	var o fb.BlockOffset
+	var buf []byte
+	at, have := int64(0), int64(0) // buf[:have] is the file from at on
+	for i := lo; i <= hi; i++ {
+		index.Offsets(&o, i)
+		from, size := int64(o.Offset()), int64(o.Len())
+		if size < 8 || size > maxTableBlock || from+size > g.size {
+			return 0, g.damaged(fmt.Errorf("block %d of %d bytes at %d", i, size, from))
+		}
+		if from < at || from+size > at+have {
+			want := size
+			if i < hi {
+				want = max(size, min(verifyChunk, g.size-from))
+			}
+			if int64(len(buf)) < want {
+				buf = make([]byte, want)
+			}
+			if at, have = from, want; !g.readFull(buf[:want], from, &err) {
+				return 0, err
+			}
+		}
+		n, err := g.verifyBlock(buf[from-at : from-at+size])
+		if err != nil {
+			return 0, g.damaged(fmt.Errorf("block %d at %d: %w", i, from, err))
+		}
+		keys += uint64(n)
+		g.seen[i/32].Or(1 << (i % 32))
+	}
+	return keys, nil
+}
+
+func (g *guardedTable) readFull(b []byte, at int64, err *error) bool {
+	if _, rerr := g.f.ReadAt(b, at); rerr != nil {
+		if g.done.Load() && errors.Is(rerr, os.ErrClosed) {
+			return false // verified by another goroutine, and closed
+		}
+		*err = g.damaged(rerr)
+		return false
+	}
+	return true
+}
+
+// verifyBlock checks one block against its checksum:
+//
+//	entries | offsets of the entries (4 each) | their number (4, BE) | checksum | its length (4, BE)
+func (g *guardedTable) verifyBlock(raw []byte) (keys uint32, err error) {
+	if raw, err = g.decrypt(raw); err != nil {
+		return 0, err
+	}
+	if raw, err = unpackBlock(raw, g.compression); err != nil {
+		return 0, err
+	}
+	end := len(raw) - 4
+	if end < 0 {
+		return 0, errors.New("too short")
+	}
+	size := int64(binary.BigEndian.Uint32(raw[end:]))
+	if size > int64(end)-4 {
+		return 0, fmt.Errorf("checksum of %d bytes", size)
+	}
+	data, sum := raw[:end-int(size)], raw[end-int(size):end]
+	if err := checkSum(data, sum); err != nil {
+		return 0, err
+	}
+	return binary.BigEndian.Uint32(data[len(data)-4:]), nil
+}
+
+func (g *guardedTable) decrypt(b []byte) ([]byte, error) {
+	if g.dataKey == nil {
+		return b, nil
+	}
+	if len(b) < aes.BlockSize {
+		return nil, errors.New("too short to be encrypted")
+	}
+	at := len(b) - aes.BlockSize
+	return y.XORBlockAllocate(b[:at], g.dataKey, b[at:])
+}
+
+func unpackBlock(b []byte, how options.CompressionType) ([]byte, error) {
+	switch how {
+	case options.None:
+		return b, nil
+	case options.Snappy:
+		if n, err := snappy.DecodedLen(b); err != nil || n > maxTableBlock {
+			return nil, fmt.Errorf("%d bytes unpacked: %w", n, err)
+		}
+		return snappy.Decode(nil, b)
+	case options.ZSTD:
+		return y.ZSTDDecompress(nil, b)
+	}
+	return nil, fmt.Errorf("unknown compression %d", how)
+}
+
+// checkSum compares data with a marshalled checksum of Badger's.
+func checkSum(data, sum []byte) error {
+	var want pb.Checksum
+	if err := proto.Unmarshal(sum, &want); err != nil {
+		return fmt.Errorf("its checksum: %w", err)
+	}
+	if want.Algo != pb.Checksum_CRC32C {
+		return fmt.Errorf("checksum of unknown kind %d", want.Algo)
+	}
+	return y.VerifyChecksum(data, &want)
+}
+
+func (g *guardedTable) damaged(err error) error {
+	return fmt.Errorf("%w: %s: %w", ErrCorrupt, g.path, err)
+}

@@ -1,0 +1,204 @@
+package persistence
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/y"
+)
+
+// Badger takes the first record of a memtable's log that it cannot read for the
+// log's end, forgets the rest, and starts. That is right for what a crash tore, and
+// a silent loss of what was durable if the file is damaged. So state.json says how
+// far each log held what the durable index promises (markLogs), and up to there a
+// log is read at the start, before Badger may (verifyLogs).
+
+// The parts of a memtable's log:
+//
+//	key id (8, BE) | base of the IVs (12) | records | zeros
+//	record: meta (1) | user meta (1) | length of key, of value, expiry (uvarints) | key | value | CRC-32C (4, BE)
+//
+// The end of a key is its version. With a key id, key and value are encrypted.
+const (
+	logHeaderLen    = 20
+	maxLogKeyLen    = 1 << 16
+	maxLogRecordLen = 64 << 20
+)
+
+// verifyLogs reads each log up to its mark. Errors are ErrCorrupt with the path. A
+// log that is gone was flushed into a table.
+func verifyLogs(dir string, marks map[string]int64) error {
+	for name, mark := range marks {
+		path := filepath.Join(dir, filepath.Base(name))
+		err := verifyLog(path, mark)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%w: %s: %w", ErrCorrupt, path, err)
+		}
+	}
+	return nil
+}
+
+func verifyLog(path string, mark int64) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // only read
+	if info, err := f.Stat(); err != nil || info.Size() == 0 {
+		return err // a crash caught it between its flush and its removal
+	}
+	r := newLogReader(f, logHeaderLen)
+	for r.at < mark {
+		if _, err := r.record(); err != nil {
+			return fmt.Errorf("at byte %d of %d that were durable: %w", r.at, mark, err)
+		}
+	}
+	return nil
+}
+
+// markLogs finds how far each log holds entries up to index. They are complete
+// there, since all of them were applied; what Badger is writing comes behind.
+func (g *generation) markLogs(index uint64, key []byte) (map[string]int64, error) {
+	if g.dir == "" {
+		return nil, nil
+	}
+	logs, err := logFiles(g.dir)
+	if err != nil {
+		return nil, err
+	}
+	marks := make(map[string]int64, len(logs))
+	for id, size := range logs {
+		if size == 0 {
+			continue
+		}
+		name := logName(id)
+		mark, err := markLog(filepath.Join(g.dir, name), max(g.marks[name], logHeaderLen), index, key)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // flushed meanwhile
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading %s: %w", name, err)
+		}
+		marks[name] = mark
+	}
+	return marks, nil
+}
+
+// markLog goes on from byte from, where a record begins.
+func markLog(path string, from int64, index uint64, key []byte) (int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close() // only read
+	r := newLogReader(f, from)
+	if err := r.unlock(f, filepath.Dir(path), key); err != nil {
+		return 0, err
+	}
+	for {
+		at := r.at
+		version, err := r.record()
+		if errors.Is(err, errLogRecord) || err == nil && version > index {
+			return at, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+}
+
+// errLogRecord: here no record can be read, because of damage or because it is the
+// end.
+var errLogRecord = errors.New("no record can be read")
+
+// logReader reads the records of one log.
+type logReader struct {
+	in        *bufio.Reader
+	key, base []byte
+	at        int64 // where the next record begins
+	buf       []byte
+}
+
+func newLogReader(f *os.File, at int64) *logReader {
+	return &logReader{in: bufio.NewReaderSize(io.NewSectionReader(f, at, math.MaxInt64-at), 64<<10), at: at}
+}
+
+// unlock finds the key of an encrypted log, without which record tells no version.
+func (r *logReader) unlock(f *os.File, dir string, key []byte) error {
+	var head [logHeaderLen]byte
+	if _, err := f.ReadAt(head[:], 0); err != nil {
+		return err
+	}
+	id := binary.BigEndian.Uint64(head[:])
+	if id == 0 {
+		return nil
+	}
+	registry, err := badger.OpenKeyRegistry(badger.KeyRegistryOptions{Dir: dir, ReadOnly: true, EncryptionKey: key})
+	if err != nil {
+		return err
+	}
+	data, err := registry.DataKey(id)
+	if err != nil {
+		return err
+	}
+	r.key, r.base = data.Data, head[8:]
+	return nil
+}
+
+// record reads a record and returns its version.
+func (r *logReader) record() (version uint64, err error) {
+	head, err := r.in.Peek(2 + 3*binary.MaxVarintLen64)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return 0, err
+	}
+	at := 2
+	var fields [3]uint64
+	for i := range fields {
+		v, n := binary.Uvarint(head[min(at, len(head)):])
+		if n <= 0 {
+			return 0, errLogRecord
+		}
+		fields[i], at = v, at+n
+	}
+	klen, vlen := fields[0], fields[1]
+	if klen < 8 || klen > maxLogKeyLen || vlen > maxLogRecordLen {
+		return 0, errLogRecord
+	}
+	size := at + int(klen+vlen) + crc32.Size
+	if cap(r.buf) < size {
+		r.buf = make([]byte, size)
+	}
+	b := r.buf[:size]
+	if _, err := io.ReadFull(r.in, b); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return 0, errLogRecord
+	} else if err != nil {
+		return 0, err
+	}
+	if crc32.Checksum(b[:size-crc32.Size], y.CastagnoliCrcTable) != binary.BigEndian.Uint32(b[size-crc32.Size:]) {
+		return 0, errLogRecord
+	}
+	stored, err := r.decrypt(b[at : at+int(klen)])
+	if err != nil {
+		return 0, err
+	}
+	r.at += int64(size)
+	return y.ParseTs(stored), nil
+}
+
+func (r *logReader) decrypt(b []byte) ([]byte, error) {
+	if r.key == nil {
+		return b, nil
+	}
+	iv := append(append([]byte{}, r.base...), 0, 0, 0, 0)
+	binary.BigEndian.PutUint32(iv[12:], uint32(r.at))
+	return y.XORBlockAllocate(b, r.key, iv)
+}
