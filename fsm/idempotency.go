@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"fmt"
 
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/neogan74/konsul/fsm/command"
@@ -43,13 +44,39 @@ func applyOnce(tx *entryTx, key string, e command.Entry, h handler) (*command.Re
 	return res, remember(tx, key, hash[:], res)
 }
 
-// requestHash identifies what was asked for: type and payload, not the header.
+// requestHash identifies what was asked for: type and payload, not the header. Nor
+// does it matter which node was asked to register a service or to make a session: a
+// client that got no answer tries again elsewhere.
 func requestHash(e command.Entry) (sum [sha256.Size]byte) {
 	h := sha256.New()
 	h.Write([]byte{byte(e.Type)})
-	h.Write(e.Payload)
+	payload := e.Payload
+	switch e.Type {
+	case command.Type_TYPE_SERVICE_SET, command.Type_TYPE_SESSION_CREATE:
+		payload = without(payload, fieldNode)
+	}
+	h.Write(payload)
 	h.Sum(sum[:0])
 	return sum
+}
+
+// fieldNode is the number of node in ServiceSet and in SessionCreate.
+const fieldNode = 3
+
+// without is an encoded message less one of its fields.
+func without(message []byte, field protowire.Number) []byte {
+	kept := make([]byte, 0, len(message))
+	for len(message) > 0 {
+		number, _, n := protowire.ConsumeField(message)
+		if n < 0 {
+			return append(kept, message...) // malformed: the handler says so
+		}
+		if number != field {
+			kept = append(kept, message[:n]...)
+		}
+		message = message[n:]
+	}
+	return kept
 }
 
 func rememberedResult(tx *entryTx, stored, hash []byte) (*command.Result, error) {

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/neogan74/konsul/fsm/command"
 	. "github.com/neogan74/konsul/fsm/fsmtest"
@@ -121,5 +124,33 @@ func TestTheWindowIsBoundedByBytes(t *testing.T) {
 	}
 	if w.First+w.Count != uint64(n) {
 		t.Errorf("window %v ends elsewhere than at %d", w, n)
+	}
+}
+
+// A client that got no answer tries again on another node, which puts itself into the
+// command: it is the same request all the same. What else is in it counts.
+func TestTheNodeThatIsAskedDoesNotCount(t *testing.T) {
+	m := New(t)
+	for i, c := range []struct {
+		kind command.Type
+		make func(node, address string) proto.Message
+	}{
+		{command.Type_TYPE_SERVICE_SET, func(node, address string) proto.Message {
+			return &command.ServiceSet{Name: "web", Id: "web", Node: node, Address: address, Tags: []string{"t"}}
+		}},
+		{command.Type_TYPE_SESSION_CREATE, func(node, address string) proto.Message {
+			return &command.SessionCreate{Id: "s", Node: node, Name: address, Ttl: int64(time.Second)}
+		}},
+	} {
+		do := func(node, address string) *command.Result {
+			return m.Do(Command{Type: c.kind, Message: c.make(node, address), Key: fmt.Sprint("again-", i)})
+		}
+		first, again, other := do("n1", "a"), do("n2", "a"), do("n1", "b")
+		if first.Code != command.Result_OK || !proto.Equal(first, again) {
+			t.Errorf("%v: first %v, again on another node %v", c.kind, first, again)
+		}
+		if other.Code != command.Result_KEY_REUSED {
+			t.Errorf("%v: something else under the same key: %v", c.kind, other)
+		}
 	}
 }
