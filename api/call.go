@@ -25,6 +25,10 @@ type call struct {
 	body  []byte // what readBody read
 	out   []byte // the answer so far
 
+	// now is the cluster time that expires_in is counted from, once it is known.
+	now      int64
+	nowKnown bool
+
 	status  int           // sent; 0 = nothing yet
 	waited  time.Duration // spent waiting for a change, not working
 	counted bool          // in Server.inFlight

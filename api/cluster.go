@@ -7,10 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"time"
-
-	"github.com/go-chi/chi/v5"
 
 	"github.com/neogan74/konsul/cluster"
 	"github.com/neogan74/konsul/raftstore"
@@ -182,12 +179,9 @@ func (c *call) clusterLeave() error {
 	if err := c.query.done(); err != nil {
 		return err
 	}
-	id := chi.URLParam(c.r, "id")
-	if c.r.URL.RawPath != "" { // then the router worked on the raw path
-		var err error
-		if id, err = url.PathUnescape(id); err != nil {
-			return badRequest("malformed node id: %v", err)
-		}
+	id, err := c.pathParam("id")
+	if err != nil {
+		return badRequest("malformed node id: %v", err)
 	}
 	if id == "" {
 		return badRequest("node id is empty")

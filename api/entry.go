@@ -2,19 +2,12 @@ package api
 
 import (
 	"strconv"
+	"time"
 	"unicode/utf8"
 
 	"github.com/neogan74/konsul/api/internal/jsonwire"
 	"github.com/neogan74/konsul/internal/persistence/record"
 )
-
-// appendEntry appends the JSON of a key with its record.
-func appendEntry(dst, key []byte, kv *record.KV) []byte {
-	dst = append(dst, '{')
-	dst = appendKey(dst, key)
-	dst = append(dst, ',')
-	return append(appendRecord(dst, kv), '}')
-}
 
 // appendKey appends the field "key", and "key_encoding" if the key is not UTF-8.
 func appendKey(dst, key []byte) []byte {
@@ -27,6 +20,8 @@ type stored interface {
 	GetCreateIndex() uint64
 	GetModifyIndex() uint64
 	GetFlags() uint64
+	GetLockIndex() uint64
+	GetSession() string
 }
 
 // appendRecord appends the fields of a record, without braces.
@@ -38,7 +33,8 @@ func appendRecord(dst []byte, kv stored) []byte {
 func appendNumbers(dst []byte, kv stored) []byte {
 	dst = appendUint(dst, `,"create_index":`, kv.GetCreateIndex())
 	dst = appendUint(dst, `,"modify_index":`, kv.GetModifyIndex())
-	return appendUint(dst, `,"flags":`, kv.GetFlags())
+	dst = appendUint(dst, `,"flags":`, kv.GetFlags())
+	return appendLock(dst, kv)
 }
 
 // appendText appends bytes after their name, as text or in base64 with mark behind.
@@ -55,6 +51,16 @@ func appendUint(dst []byte, name string, n uint64) []byte {
 	return strconv.AppendUint(append(dst, name...), n, 10)
 }
 
+// appendString appends text, which must be valid UTF-8 as all text of a record is.
+func appendString(dst []byte, name, s string) []byte {
+	return jsonwire.AppendString(append(dst, name...), s)
+}
+
+// appendDuration appends a duration as Go writes it: "1m30s".
+func appendDuration(dst []byte, name string, d time.Duration) []byte {
+	return appendString(dst, name, d.String())
+}
+
 func appendBool(dst []byte, name string, b bool) []byte {
 	return strconv.AppendBool(append(dst, name...), b)
 }
@@ -63,16 +69,17 @@ func appendBool(dst []byte, name string, b bool) []byte {
 // be a multiple of three.
 const piece = 24 << 10
 
-// entry is appendEntry to c.out for a value that may be large. As JSON it may be six
+// entry appends the JSON of a key with its record to c.out. As JSON a value may be six
 // times as large, and it is held until the client has read it: thousands of watchers
 // and waiting reads are sent the same value at once, and any of them may read slowly.
-// So it goes out in pieces, through push.
+// So a large one goes out in pieces, through push.
 func (c *call) entry(key []byte, kv *record.KV, push func() error) error {
+	c.out = append(appendKey(append(c.out, '{'), key), ',')
 	if len(kv.GetValue()) <= piece {
-		c.out = appendEntry(c.out, key, kv)
+		c.out = append(c.appendExpiry(appendRecord(c.out, kv), kv.GetDeadline()), '}')
 		return nil
 	}
-	c.out = append(appendKey(append(c.out, '{'), key), `,"value":`...)
+	c.out = append(c.out, `"value":`...)
 	coded, err := c.text(kv.GetValue(), push)
 	if err != nil {
 		return err
@@ -80,7 +87,7 @@ func (c *call) entry(key []byte, kv *record.KV, push func() error) error {
 	if coded {
 		c.out = append(c.out, `,"encoding":"base64"`...)
 	}
-	c.out = append(appendNumbers(c.out, kv), '}')
+	c.out = append(c.appendExpiry(appendNumbers(c.out, kv), kv.GetDeadline()), '}')
 	return nil
 }
 

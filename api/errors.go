@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/neogan74/konsul/api/internal/jsonwire"
 	"github.com/neogan74/konsul/cluster"
@@ -24,10 +25,12 @@ type failure struct {
 	// retryAfter is in seconds; 0 = no Retry-After. It is set exactly where nothing
 	// was applied and the same request may succeed later.
 	retryAfter int
-	allow      string   // the Allow header of 405
-	numbers    []number // modify_index, limit, oldest_index, op
-	field      string   // the field a cluster request is wrong in
-	key        []byte   // the key it is about, of many
+	allow      string        // the Allow header of 405
+	numbers    []number      // modify_index, limit, oldest_index, op
+	field      string        // the field a cluster request is wrong in
+	session    string        // who holds the key
+	wait       time.Duration // for which nobody may hold the key
+	key        []byte        // the key it is about, of many
 }
 
 type number struct {
@@ -49,6 +52,12 @@ func (f *failure) appendJSON(dst []byte) []byte {
 		dst = append(dst, `":`...)
 		dst = strconv.AppendUint(dst, n.value, 10)
 	}
+	if f.session != "" {
+		dst = appendString(dst, `,"session":`, f.session)
+	}
+	if f.wait > 0 {
+		dst = appendDuration(dst, `,"wait":`, f.wait)
+	}
 	if f.field != "" {
 		dst = append(dst, `,"field":`...)
 		dst = jsonwire.AppendString(dst, strings.ToValidUTF8(f.field, "\uFFFD"))
@@ -68,6 +77,7 @@ var (
 	errTooManyRequests = &failure{status: http.StatusTooManyRequests, code: "overloaded", text: "too many requests at the same time", retryAfter: retrySoon}
 	errTooManyWaiting  = &failure{status: http.StatusTooManyRequests, code: "overloaded", text: "too many watches and waiting reads", retryAfter: retrySoon}
 	errDraining        = &failure{status: http.StatusServiceUnavailable, code: "shutting_down", text: "this node is shutting down", retryAfter: retrySoon}
+	errCheckNotFound   = errors.New("check not found")
 	// errClientGone: nobody is left to answer.
 	errClientGone = errors.New("client went away")
 )
@@ -104,6 +114,10 @@ var sentinels = []struct {
 }{
 	{raftstore.ErrOutcomeUnknown, http.StatusGatewayTimeout, "outcome_unknown", 0},
 	{persistence.ErrKeyNotFound, http.StatusNotFound, "key_not_found", 0},
+	{persistence.ErrServiceNotFound, http.StatusNotFound, "service_not_found", 0},
+	{persistence.ErrServiceExpired, http.StatusGone, "service_expired", 0},
+	{persistence.ErrSessionNotFound, http.StatusNotFound, "session_not_found", 0},
+	{errCheckNotFound, http.StatusNotFound, "check_not_found", 0},
 	{raftstore.ErrWrongCluster, http.StatusConflict, "wrong_cluster", 0},
 	{raftstore.ErrOverloaded, http.StatusTooManyRequests, "overloaded", retrySoon},
 	{raftstore.ErrDiskFull, http.StatusServiceUnavailable, "disk_full", 5},

@@ -96,7 +96,7 @@ func TestPanicsAreAnswered(t *testing.T) {
 func TestRoutes(t *testing.T) {
 	s, _ := apitest.StartLocal(t)
 	for _, target := range []string{
-		"/", "/kv2", "/services", "/services/web", "/sessions", "/backup", "/restore", "/exports", "/snapshot",
+		"/", "/kv2", "/service", "/session", "/backup", "/restore", "/exports", "/snapshot",
 		"/health/", "/cluster", "/cluster/leave/", "/batch", "/txn/", "/cluster%2Fstatus",
 	} {
 		s.Get(target).Want(404, "not_found")
@@ -149,7 +149,7 @@ func TestContentTypes(t *testing.T) {
 
 func TestParametersNobodyKnows(t *testing.T) {
 	s, _ := apitest.StartLocal(t)
-	for _, target := range []string{"/kv/a?ttl=10s", "/kv/a?acquire=s", "/kv/a?release=s", "/kv/a?csa=0", "/kv/a?cas=0&cas=0", "/kv/a?cas=", "/kv/a?flags=x", "/kv/a?%zz=1"} {
+	for _, target := range []string{"/kv/a?tll=10s", "/kv/a?aquire=s", "/kv/a?tag=a&tag=b", "/kv/a?csa=0", "/kv/a?cas=0&cas=0", "/kv/a?cas=", "/kv/a?flags=x", "/kv/a?%zz=1"} {
 		s.Put(target, "x").Want(400, "bad_request")
 	}
 	s.Delete("/kv/a?raw=true").Want(400, "bad_request")

@@ -26,10 +26,15 @@ var fuzzBodies = []string{
 	`{"compare":[{"key":"a","target":"value","op":"=","value":"1"}],"then":[{"op":"set","key":"a","value":"x","cas":1}],"else":[{"op":"get","key":"a"}]}`,
 	`{"then":[{"op":"delete_prefix","key":"a"},{"op":"delete","key":"/w==","key_encoding":"base64"}]}`,
 	`{"node_id":"a","address":"h:1","voter":true}`, `{"join":["h:1"]}`, `{"phase":"prepare","ballot":{"round":1}}`, `{"to":"a"}`, `{}`, ``, `[`, `null`,
+	`{"id":"a","address":"h","port":1,"tags":["t"],"meta":{"k":"v"},"ttl":"30s","checks":[{"ttl":"1s"},{"http":"http://h/","interval":"1s","timeout":"1s","passing_after":2}]}`,
+	`{"status":"passing","output":"x"}`, `{"tcp":"h:1","critical_after":3,"status":"warning"}`, `{"ttl":"10s","behavior":"delete","lock_delay":"0s","name":"n"}`,
+	`{"value":"x","ttl":"1h"}`, `{"then":[{"op":"acquire","key":"a","value":"x","session":"s","ttl":"1s"},{"op":"release","key":"a","session":"s"}]}`,
 }
 
 var fuzzTargets = []string{
 	"/kv/a", "/batch/set", "/batch/get", "/batch/delete", "/txn", "/cluster/join", "/cluster/bootstrap", "/cluster/transfer", "/cluster/snapshot",
+	"PUT /services/web", "PUT /services/web/heartbeat", "PUT /services/web/checks/ttl", "PUT /checks/ttl", "PUT /checks/ttl/status", "/sessions", "PUT /sessions/a/renew",
+	"PUT /kv/a?acquire=s", "PUT /kv/a?release=s",
 }
 
 // serve runs one request through the handler and checks what must always hold.
@@ -60,7 +65,11 @@ func FuzzBodies(f *testing.F) {
 	}
 	s := api.NewServer(api.Config{}, apitest.NewLocal(outside{f}), &apitest.Cluster{})
 	f.Fuzz(func(t *testing.T, target uint8, body []byte) {
-		r := httptest.NewRequest(http.MethodPost, fuzzTargets[int(target)%len(fuzzTargets)], strings.NewReader(string(body)))
+		method, path, found := strings.Cut(fuzzTargets[int(target)%len(fuzzTargets)], " ")
+		if !found {
+			method, path = http.MethodPost, method
+		}
+		r := httptest.NewRequest(method, path, strings.NewReader(string(body)))
 		r.Header.Set("Content-Type", "application/json")
 		serve(t, s, r)
 	})
@@ -70,6 +79,7 @@ func FuzzQueries(f *testing.F) {
 	for _, q := range []string{
 		"prefix=a&limit=2&after=b&separator=/&values=true", "at=1", "index=1&wait=1ms", "consistency=stale&max_stale=5s", "cas=0&flags=1", "raw", "all=true",
 		"prefix=%ff", "a=1;b=2", "=&=", "%", "ttl=1s", "key=a&from=99999",
+		"tag=a&tag=b&meta=k:v&healthy=true&detail=true", "acquire=s&ttl=1s", "release=s", "node=a", "id=web",
 	} {
 		f.Add(uint8(0), q)
 		f.Add(uint8(1), q)
@@ -79,7 +89,7 @@ func FuzzQueries(f *testing.F) {
 		if strings.Contains(query, "wait") || strings.Contains(query, "index") {
 			query = "index=0&wait=0s"
 		}
-		for _, target := range []string{"/kv/a", "/kv", "/batch/get", "/cluster/digest", "/health"} {
+		for _, target := range []string{"/kv/a", "/kv", "/batch/get", "/cluster/digest", "/health", "/services", "/services/web", "/services/web/checks", "/checks", "/checks/a", "/sessions", "/sessions/a"} {
 			r := httptest.NewRequest([]string{http.MethodGet, http.MethodDelete, http.MethodPut}[which%3], target, nil)
 			r.URL.RawQuery = query
 			if target == "/cluster/digest" && strings.Contains(query, "at") {

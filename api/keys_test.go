@@ -129,7 +129,7 @@ func TestPutJSON(t *testing.T) {
 		"no value": `{}`, "null": `null`, "null value": `{"value":null}`, "unknown field": `{"value":"a","x":1}`, "wrong case": `{"Value":"a"}`,
 		"trailing data": `{"value":"a"}{}`, "twice": `{"value":"a","value":"b"}`, "bad base64": `{"value":"?","encoding":"base64"}`,
 		"bad encoding": `{"value":"a","encoding":"hex"}`, "negative cas": `{"value":"a","cas":-1}`, "text cas": `{"value":"a","cas":"1"}`,
-		"ttl": `{"value":"a","ttl":"10s"}`, "number": `{"value":1}`, "invalid UTF-8": "{\"value\":\"\xff\"}", "empty": ``, "array": `[]`,
+		"ttl": `{"value":"a","ttl":"10"}`, "number": `{"value":1}`, "invalid UTF-8": "{\"value\":\"\xff\"}", "empty": ``, "array": `[]`,
 	} {
 		if a := s.PutJSON("/kv/b", body); a.Status != 400 || a.String("code") != "bad_request" {
 			t.Errorf("%s: %d %s", name, a.Status, a.Body)

@@ -43,6 +43,9 @@ type Engine interface {
 	Digest(ctx context.Context, index uint64) (sum [32]byte, records uint64, err error)
 	Usage() (persistence.Usage, error)
 	Counts() persistence.Counts
+	// ClusterTime is about what cluster time is now, in nanoseconds: for showing how
+	// long something has to live.
+	ClusterTime() int64
 }
 
 // Raft is this node's part in the cluster.
@@ -73,6 +76,15 @@ type View interface {
 	// Scan and ScanKeys visit stored keys from start on; persistence.ErrStop ends them.
 	Scan(prefix, start []byte, fn func(key, value []byte) error) error
 	ScanKeys(prefix, start []byte, fn func(key []byte) error) error
+	// Instances, ServiceGone and Services are of the registry, as are all up to Time.
+	Instances(name string) ([]persistence.Instance, error)
+	ServiceGone(name string) (bool, error)
+	Services(fn func(persistence.Instance) error) error
+	Session(id string) (s *record.Session, deadline int64, err error)
+	Sessions(fn func(s *record.Session, deadline int64) error) error
+	NodeChecks(node string, fn func(node string, c *record.Check) error) error
+	// Time is the newest cluster time that the state knows, in nanoseconds.
+	Time() (int64, error)
 	// Whole reads what the view stands on, and says if scans of it may have missed something.
 	Whole() error
 	Close()

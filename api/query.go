@@ -41,7 +41,7 @@ func (q *query) parse(raw string) error {
 		if q.n == maxParams {
 			return badRequest("more than %d parameters", maxParams)
 		}
-		if _, dup := q.find(name); dup {
+		if _, dup := q.find(name); dup && !repeatable(name) {
 			return badRequest("parameter %q is given twice", name)
 		}
 		q.params[q.n] = param{name: name, value: value}
@@ -49,6 +49,9 @@ func (q *query) parse(raw string) error {
 	}
 	return nil
 }
+
+// repeatable says which parameters may be given more than once, all of which count.
+func repeatable(name string) bool { return name == "tag" || name == "meta" }
 
 func (q *query) find(name string) (*param, bool) {
 	for i := range q.params[:q.n] {
@@ -67,6 +70,17 @@ func (q *query) text(name string) (string, bool) {
 	}
 	p.taken = true
 	return p.value, true
+}
+
+// texts takes a parameter that is repeatable.
+func (q *query) texts(name string) (values []string) {
+	for i := range q.params[:q.n] {
+		if p := &q.params[i]; p.name == name {
+			p.taken = true
+			values = append(values, p.value)
+		}
+	}
+	return values
 }
 
 // flag takes a boolean; "?raw" is the same as "?raw=true".
@@ -107,21 +121,12 @@ func (q *query) duration(name string) (d time.Duration, given bool, err error) {
 	return d, true, nil
 }
 
-// later names parameters of features that this version does not have yet.
-var later = []string{"ttl", "acquire", "release"}
-
 // done refuses the parameters nobody took.
 func (q *query) done() error {
 	for _, p := range q.params[:q.n] {
-		if p.taken {
-			continue
+		if !p.taken {
+			return badRequest("unknown parameter %q", p.name)
 		}
-		for _, name := range later {
-			if p.name == name {
-				return badRequest("parameter %s is not supported yet", name)
-			}
-		}
-		return badRequest("unknown parameter %q", p.name)
 	}
 	return nil
 }

@@ -85,11 +85,11 @@ func (c *call) takeConsistency(o *raftstore.ReadOptions) error {
 	return nil
 }
 
-// view opens the version to answer from, waiting for a change first if the client
-// wants that, and sets the headers. The caller closes it.
-func (c *call) view(rr *readRequest, f fsm.Filter) (View, error) {
+// view opens the version to answer from, waiting first for a change of what the
+// filters name if the client wants that, and sets the headers. The caller closes it.
+func (c *call) view(rr *readRequest, filters ...fsm.Filter) (View, error) {
 	if rr.blocking {
-		if err := c.waitChange(rr, f); err != nil {
+		if err := c.waitChange(rr, filters); err != nil {
 			return nil, err
 		}
 	}
@@ -98,6 +98,13 @@ func (c *call) view(rr *readRequest, f fsm.Filter) (View, error) {
 	cancel()
 	if err != nil {
 		return nil, err
+	}
+	if rr.opts.At != 0 { // what was left then, not what is left now
+		if c.now, err = v.Time(); err != nil {
+			v.Close()
+			return nil, err
+		}
+		c.nowKnown = true
 	}
 	c.describe(v.Index(), info.Leader)
 	if rr.opts.Consistency == raftstore.Stale {
@@ -119,10 +126,10 @@ func staleness(d time.Duration) string {
 	return strconv.FormatInt(int64(ms), 10)
 }
 
-// waitChange returns when something newer touched the filter, or the time is up:
+// waitChange returns when something newer touched a filter, or the time is up:
 // either way the current state is the answer. An index older than the history means
 // that nobody can tell whether something did, so it answers at once, too.
-func (c *call) waitChange(rr *readRequest, f fsm.Filter) error {
+func (c *call) waitChange(rr *readRequest, filters []fsm.Filter) error {
 	leave, err := c.enterWaiting()
 	if err != nil {
 		return err
@@ -133,7 +140,7 @@ func (c *call) waitChange(rr *readRequest, f fsm.Filter) error {
 	defer cancel()
 	ctx, stop := context.WithTimeout(ctx, rr.wait)
 	defer stop()
-	err = c.s.node.WaitChange(ctx, f, rr.after)
+	err = c.waitAny(ctx, filters, rr.after)
 	switch {
 	case err == nil, errors.Is(err, persistence.ErrCompacted), errors.Is(err, fsm.ErrReset):
 		return nil
@@ -143,6 +150,25 @@ func (c *call) waitChange(rr *readRequest, f fsm.Filter) error {
 		return errClientGone
 	case errors.Is(err, context.DeadlineExceeded):
 		return nil
+	}
+	return err
+}
+
+// waitAny returns as soon as one of the filters has its change; nothing is left behind.
+func (c *call) waitAny(ctx context.Context, filters []fsm.Filter, after uint64) error {
+	if len(filters) == 1 {
+		return c.s.node.WaitChange(ctx, filters[0], after)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	node, ends := c.s.node, make(chan error, len(filters))
+	for _, f := range filters {
+		go func() { ends <- node.WaitChange(ctx, f, after) }()
+	}
+	err := <-ends
+	cancel()
+	for range len(filters) - 1 {
+		<-ends
 	}
 	return err
 }

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 
@@ -19,7 +18,7 @@ func (c *call) txn() error {
 	}
 	res, err := c.apply(txn)
 	if err != nil {
-		return withOp(err, res)
+		return c.withOp(err, res)
 	}
 	ops := txn.Then
 	if !res.Succeeded {
@@ -42,16 +41,15 @@ func (c *call) txn() error {
 }
 
 // withOp adds to a failed condition which operation of the chosen branch it was.
-func withOp(err error, res *command.Result) error {
-	var f *failure
-	if res == nil || !errors.As(err, &f) {
-		return err
-	}
-	switch res.Code {
-	case command.Result_CAS_CONFLICT, command.Result_RESULT_TOO_LARGE:
+func (c *call) withOp(err error, res *command.Result) error {
+	switch res.GetCode() {
+	case command.Result_CAS_CONFLICT, command.Result_RESULT_TOO_LARGE, command.Result_LOCK_HELD, command.Result_LOCK_DELAY,
+		command.Result_NOT_HOLDER, command.Result_SESSION_NOT_FOUND, command.Result_LIMIT:
+		f := c.failure(err)
 		f.numbers = append(f.numbers, number{"op", uint64(res.FailedOp)})
+		return f
 	}
-	return f
+	return err
 }
 
 // appendResult appends what one operation did. Every result names its operation and
@@ -67,9 +65,8 @@ func appendResult(dst []byte, op *command.Op, r *command.OpResult) []byte {
 		if r.GetFound() {
 			dst = appendRecord(append(dst, ','), r)
 		}
-	case command.Op_SET:
-		dst = appendUint(dst, `,"modify_index":`, r.GetModifyIndex())
-		dst = appendUint(dst, `,"create_index":`, r.GetCreateIndex())
+	case command.Op_SET, command.Op_ACQUIRE, command.Op_RELEASE:
+		dst = appendWritten(dst, r)
 	case command.Op_DELETE:
 		dst = appendBool(dst, `,"deleted":`, r.GetFound())
 	case command.Op_DELETE_PREFIX:
@@ -80,10 +77,12 @@ func appendResult(dst []byte, op *command.Op, r *command.OpResult) []byte {
 
 var kindNames = map[command.Op_Kind]string{
 	command.Op_SET: "set", command.Op_GET: "get", command.Op_DELETE: "delete", command.Op_DELETE_PREFIX: "delete_prefix",
+	command.Op_ACQUIRE: "acquire", command.Op_RELEASE: "release",
 }
 
 var kinds = map[string]command.Op_Kind{
 	"set": command.Op_SET, "get": command.Op_GET, "delete": command.Op_DELETE, "delete_prefix": command.Op_DELETE_PREFIX,
+	"acquire": command.Op_ACQUIRE, "release": command.Op_RELEASE,
 }
 
 var targets = map[string]command.Compare_Target{

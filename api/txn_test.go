@@ -73,7 +73,7 @@ func TestTxnRefuses(t *testing.T) {
 	for _, body := range []string{
 		`{}`, `{"then":[]}`, `{"then":[{}]}`, `{"then":[{"op":"set","key":"a"}]}`, `{"then":[{"op":"set","value":"x"}]}`, `{"then":[{"op":"put","key":"a","value":"x"}]}`,
 		`{"then":[{"op":"get","key":"a","value":"x"}]}`, `{"then":[{"op":"get","key":"a","cas":1}]}`, `{"then":[{"op":"delete","key":"a","flags":1}]}`,
-		`{"then":[{"op":"set","key":"a","value":1}]}`, `{"then":[{"op":"set","key":"a","value":"x","ttl":"1s"}]}`, `{"then":[{"op":"delete_prefix","key":""}]}`,
+		`{"then":[{"op":"set","key":"a","value":1}]}`, `{"then":[{"op":"set","key":"a","value":"x","ttl":"1"}]}`, `{"then":[{"op":"delete_prefix","key":""}]}`,
 		`{"then":[{"op":"delete_prefix","key":"a","cas":0}]}`, `{"then":[{"op":"get","key":"a","target":"value"}]}`, `{"then":{}}`, `{"then":[1]}`, `{"now":[]}`,
 		`{"compare":[{"key":"a","target":"value","op":"=","value":1}]}`, `{"compare":[{"key":"a","target":"modify_index","op":"=","value":"x"}]}`,
 		`{"compare":[{"key":"a","target":"modify_index","op":"=","value":true}]}`, `{"compare":[{"key":"a","target":"exists","op":"<","value":true}]}`,

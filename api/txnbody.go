@@ -65,6 +65,8 @@ type operand struct {
 	kind       byte // of the value: 's'tring, 'n'umber, 'b'ool; 0 = absent
 	cas        *uint64
 	flags      uint64
+	ttl        int64
+	session    string
 }
 
 func (o *operand) readValue(r *jsonwire.Reader) (err error) {
@@ -134,8 +136,10 @@ func readOp(r *jsonwire.Reader, where string) (*command.Op, error) {
 			*o.cas, err = r.Uint()
 		case "flags":
 			o.flags, err = r.Uint()
-		case "ttl", "acquire", "release":
-			return badRequest("%s.%s is not supported yet", where, name)
+		case "ttl":
+			o.ttl, err = readDuration(r, where+".ttl")
+		case "session":
+			o.session, err = r.String()
 		default:
 			return r.Unknown(name)
 		}
@@ -150,18 +154,21 @@ func readOp(r *jsonwire.Reader, where string) (*command.Op, error) {
 func (o *operand) toOp(where string) (*command.Op, error) {
 	kind, ok := kinds[o.op]
 	if !ok {
-		return nil, badRequest("%s.op must be set, get, delete or delete_prefix", where)
+		return nil, badRequest("%s.op must be set, get, delete, delete_prefix, acquire or release", where)
 	}
 	key, err := o.decodeKey(where)
 	if err != nil {
 		return nil, err
 	}
-	op := &command.Op{Kind: kind, Key: key, Flags: o.flags, Cas: o.cas}
+	op := &command.Op{Kind: kind, Key: key, Flags: o.flags, Cas: o.cas, Ttl: o.ttl, Session: o.session}
 	switch {
-	case kind == command.Op_SET:
+	case kind == command.Op_SET, kind == command.Op_ACQUIRE:
+		op.Value, err = o.decodeValue(where)
+	case kind == command.Op_RELEASE && o.kind != 0:
+		op.HasValue = true
 		op.Value, err = o.decodeValue(where)
 	case o.kind != 0:
-		err = badRequest("%s.value is only for set", where)
+		err = badRequest("%s.value is only for set, acquire and release", where)
 	}
 	return op, err
 }

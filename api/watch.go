@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/neogan74/konsul/fsm"
-	"github.com/neogan74/konsul/internal/persistence/record"
 )
 
 // watchRequest is what GET /watch asks for.
@@ -50,29 +49,11 @@ func (c *call) watch() error {
 // takeWatch takes the parameters. Last-Event-ID wins over from: a browser that
 // reconnects repeats the address it was given at first.
 func (c *call) takeWatch() (*watchRequest, error) {
-	for _, name := range []string{"service", "services"} {
-		if _, given := c.query.text(name); given {
-			return nil, badRequest("parameter %s is not supported yet", name)
-		}
-	}
 	wr := new(watchRequest)
-	key, byKey := c.query.text("key")
-	prefix, byPrefix := c.query.text("prefix")
-	switch {
-	case byKey == byPrefix:
-		return nil, badRequest("one of the parameters key and prefix is required")
-	case byKey:
-		wr.filter.Key = []byte(key)
-		if err := checkKey("parameter key", wr.filter.Key); err != nil {
-			return nil, err
-		}
-	default:
-		wr.filter.Prefix = []byte(prefix)
-		if err := checkKeyLen("parameter prefix", len(prefix)); err != nil {
-			return nil, err
-		}
-	}
 	var err error
+	if wr.filter, err = c.takeFilter(); err != nil {
+		return nil, err
+	}
 	if wr.prev, err = c.query.flag("prev"); err != nil {
 		return nil, err
 	}
@@ -89,6 +70,39 @@ func (c *call) takeWatch() (*watchRequest, error) {
 		wr.known = true
 	}
 	return wr, nil
+}
+
+// takeFilter takes what to watch.
+func (c *call) takeFilter() (f fsm.Filter, err error) {
+	key, byKey := c.query.text("key")
+	prefix, byPrefix := c.query.text("prefix")
+	service, byService := c.query.text("service")
+	services, err := c.query.flag("services")
+	if err != nil {
+		return f, err
+	}
+	given := 0
+	for _, by := range []bool{byKey, byPrefix, byService, services} {
+		if by {
+			given++
+		}
+	}
+	if given != 1 {
+		return f, badRequest("one of the parameters key, prefix, service and services is required")
+	}
+	switch {
+	case byKey:
+		f.Key = []byte(key)
+		return f, checkKey("parameter key", f.Key)
+	case byPrefix:
+		f.Prefix = []byte(prefix)
+		return f, checkKeyLen("parameter prefix", len(prefix))
+	case byService:
+		f.Service = service
+		return f, checkName("parameter service", service)
+	}
+	f.Services = true
+	return f, nil
 }
 
 // watchStart finds out where the watch starts: now, which is an index at or beyond
@@ -177,6 +191,7 @@ func (s *eventStream) progress(comment string) {
 // events writes whole indexes.
 func (s *eventStream) events(events []fsm.Event) error {
 	defer s.forget()
+	s.c.nowKnown = false
 	for i := range events {
 		if err := s.event(&events[i]); err != nil {
 			return err
@@ -190,19 +205,34 @@ func (s *eventStream) events(events []fsm.Event) error {
 	return nil
 }
 
+// put appends what was put: an entry or an instance.
+func (s *eventStream) put(e *fsm.Event) error {
+	if isService(e) {
+		s.c.appendServiceEvent(e.Service)
+		return nil
+	}
+	return s.c.entry(e.Key, e.Record, s.c.writeOut)
+}
+
 func (s *eventStream) event(e *fsm.Event) error {
 	c := s.c
 	c.out = strconv.AppendUint(append(c.out, "id: "...), e.Index, 10)
 	s.sent = e.Index
 	if !e.Deleted {
 		c.out = append(c.out, "\nevent: put\ndata: "...)
-		if err := c.entry(e.Key, e.Record, c.writeOut); err != nil {
+		if err := s.put(e); err != nil {
 			return err
 		}
 		c.out = append(c.out, "\n\n"...)
 		return nil
 	}
-	c.out = appendKey(append(c.out, "\nevent: delete\ndata: {"...), e.Key)
+	c.out = append(c.out, "\nevent: delete\ndata: {"...)
+	if isService(e) {
+		c.out = appendString(c.out, `"name":`, e.Name)
+		c.out = appendString(c.out, `,"id":`, e.ID)
+	} else {
+		c.out = appendKey(c.out, e.Key)
+	}
 	c.out = appendUint(c.out, `,"index":`, e.Index)
 	c.out = appendUint(c.out, `,"modify_index":`, e.Index)
 	if s.prev {
@@ -216,29 +246,34 @@ func (s *eventStream) event(e *fsm.Event) error {
 
 // previous appends the entry before a delete, if the history still has it.
 func (s *eventStream) previous(e *fsm.Event) error {
-	s.c.out = append(s.c.out, `,"prev":`...)
-	kv := s.before(e)
-	if kv == nil {
-		s.c.out = append(s.c.out, "null"...)
-		return nil
+	c := s.c
+	c.out = append(c.out, `,"prev":`...)
+	if v := s.before(e.Index); v != nil {
+		if !isService(e) {
+			if kv, err := v.KV(e.Key); err == nil {
+				return c.entry(e.Key, kv, c.writeOut)
+			}
+		} else if old := serviceAt(v, e.Name, e.ID); old != nil {
+			c.appendServiceEvent(old)
+			return nil
+		}
 	}
-	return s.c.entry(e.Key, kv, s.c.writeOut)
+	c.out = append(c.out, "null"...)
+	return nil
 }
 
-func (s *eventStream) before(e *fsm.Event) *record.KV {
-	if s.past == nil || s.pastAt != e.Index-1 {
+// before is the state before an index, nil if the history no longer has it. It stays
+// open for further events of the index.
+func (s *eventStream) before(index uint64) View {
+	if s.past == nil || s.pastAt != index-1 {
 		s.forget()
-		v, err := s.c.s.node.ViewAt(e.Index - 1)
+		v, err := s.c.s.node.ViewAt(index - 1)
 		if err != nil {
 			return nil
 		}
-		s.past, s.pastAt = v, e.Index-1
+		s.past, s.pastAt = v, index-1
 	}
-	kv, err := s.past.KV(e.Key)
-	if err != nil {
-		return nil
-	}
-	return kv
+	return s.past
 }
 
 func (s *eventStream) forget() {

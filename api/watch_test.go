@@ -107,7 +107,7 @@ func TestWatchSaysItIsAlive(t *testing.T) {
 func TestWatchRefuses(t *testing.T) {
 	s, l := apitest.StartLocal(t)
 	for _, q := range []string{
-		"", "key=", "key=a&prefix=b", "service=web", "services=true", "key=a&from=x", "key=a&prev=maybe", "key=a&x=1",
+		"", "key=", "key=a&prefix=b", "service=a/b", "services=false", "key=a&services=true", "key=a&from=x", "key=a&prev=maybe", "key=a&x=1",
 		"key=" + strings.Repeat("k", 4097), "prefix=" + strings.Repeat("k", 4097),
 	} {
 		s.Get("/watch?"+q).Want(400, "bad_request")

@@ -6,21 +6,28 @@ import (
 	"fmt"
 	"net/http"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/neogan74/konsul/fsm/command"
 	"github.com/neogan74/konsul/raftstore"
 )
 
-// apply proposes a transaction and sets the headers of its answer. Errors are
+// apply proposes a transaction.
+func (c *call) apply(txn *command.Txn) (*command.Result, error) {
+	return c.propose(command.Type_TYPE_TXN, txn)
+}
+
+// propose proposes a command and sets the headers of its answer. Errors are
 // failures already where the outcome itself is one: a condition that did not hold,
 // an idempotency key used twice, an unknown outcome. The result is there as well
 // then, if there is one.
-func (c *call) apply(txn *command.Txn) (*command.Result, error) {
+func (c *call) propose(t command.Type, m proto.Message) (*command.Result, error) {
 	idem, err := c.idempotencyKey()
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(c.r.Context(), c.s.cfg.WriteTimeout)
-	res, err := c.s.node.Apply(ctx, command.Type_TYPE_TXN, txn, idem)
+	res, err := c.s.node.Apply(ctx, t, m, idem)
 	cancel()
 	if err != nil {
 		return nil, outcome(err)
@@ -28,7 +35,7 @@ func (c *call) apply(txn *command.Txn) (*command.Result, error) {
 	leader, _, _ := c.s.node.Leader()
 	c.describe(res.Index, leader)
 	if res.Code != command.Result_OK {
-		return res, refused(txn, res)
+		return res, refused(m, res)
 	}
 	return res, nil
 }
@@ -45,23 +52,24 @@ func outcome(err error) error {
 }
 
 // refused is the answer to a write that was decided and changed nothing.
-func refused(txn *command.Txn, res *command.Result) error {
+func refused(m proto.Message, res *command.Result) error {
 	switch res.Code {
 	case command.Result_CAS_CONFLICT:
+		txn, _ := m.(*command.Txn)
 		return casConflict(txn, res)
 	case command.Result_KEY_REUSED:
 		return badRequest("this Idempotency-Key was used for another request")
 	case command.Result_RESULT_TOO_LARGE:
 		return tooLarge("the values this transaction would return are", command.MaxResultBytes)
 	}
-	return fmt.Errorf("result code %v", res.Code)
+	return refusedByRegistry(res)
 }
 
 func casConflict(txn *command.Txn, res *command.Result) *failure {
 	f := &failure{status: http.StatusConflict, code: "cas_conflict", numbers: []number{{"modify_index", res.ModifyIndex}}}
-	ops := txn.Then
+	ops := txn.GetThen()
 	if !res.Succeeded {
-		ops = txn.Else
+		ops = txn.GetElse()
 	}
 	var want uint64
 	if int(res.FailedOp) < len(ops) {
@@ -102,6 +110,23 @@ type single struct {
 	op   command.Op
 	then [1]*command.Op
 	cas  uint64
+	// extra: flags are given, so a value must be, too.
+	extra bool
+}
+
+// setValue sets the value to write; only a release may go without.
+func (one *single) setValue(value []byte, given bool) error {
+	release := one.op.Kind == command.Op_RELEASE
+	switch {
+	case given:
+		one.op.Value, one.op.HasValue = value, release
+		return checkValue("value", value)
+	case !release:
+		return badRequest("value is missing")
+	case one.extra:
+		return badRequest("flags are given, but no value: a release without one changes neither")
+	}
+	return nil
 }
 
 // one makes the transaction of a single operation on c.key.
@@ -119,6 +144,9 @@ func (c *call) kvPut() error {
 		return err
 	}
 	put := c.one(command.Op_SET)
+	if err := c.takeLock(&put.op); err != nil {
+		return err
+	}
 	read := c.readRawPut
 	if isJSON(c.r.Header.Get("Content-Type")) {
 		read = c.readJSONPut
@@ -133,11 +161,9 @@ func (c *call) kvPut() error {
 	if len(res.Results) != 1 {
 		return fmt.Errorf("a put with %d results", len(res.Results))
 	}
-	c.out = append(c.out[:0], `{"message":"key set",`...)
+	c.out = append(append(append(c.out[:0], `{"message":"`...), putMessages[put.op.Kind]...), `",`...)
 	c.out = appendKey(c.out, c.key)
-	c.out = appendUint(c.out, `,"modify_index":`, res.Results[0].ModifyIndex)
-	c.out = appendUint(c.out, `,"create_index":`, res.Results[0].CreateIndex)
-	c.out = append(c.out, '}')
+	c.out = append(appendWritten(c.out, res.Results[0]), '}')
 	return c.json(http.StatusOK)
 }
 
@@ -147,7 +173,14 @@ func (c *call) readRawPut(put *single) error {
 		return err
 	}
 	var err error
-	if put.op.Flags, _, err = c.query.number("flags"); err != nil {
+	if put.op.Flags, put.extra, err = c.query.number("flags"); err != nil {
+		return err
+	}
+	ttl, _, err := c.query.duration("ttl")
+	if err != nil {
+		return err
+	}
+	if err := put.setTTL("parameter ttl", int64(ttl)); err != nil {
 		return err
 	}
 	if err := c.query.done(); err != nil {
@@ -156,8 +189,7 @@ func (c *call) readRawPut(put *single) error {
 	if err := c.readBody("value", maxValueBody); err != nil {
 		return err
 	}
-	put.op.Value = c.body
-	return nil
+	return put.setValue(c.body, len(c.body) > 0 || put.op.Kind != command.Op_RELEASE)
 }
 
 // takeCAS takes the parameter cas.
@@ -175,6 +207,9 @@ func (c *call) readJSONPut(put *single) error {
 	if err := c.query.done(); err != nil {
 		return err
 	}
+	if put.op.Kind == command.Op_RELEASE && c.r.ContentLength == 0 {
+		return nil
+	}
 	r, err := c.readJSON("value", maxPutBody)
 	if err != nil {
 		return err
@@ -190,9 +225,13 @@ func (c *call) readJSONPut(put *single) error {
 			put.cas, err = r.Uint()
 			put.op.Cas = &put.cas
 		case "flags":
+			put.extra = true
 			put.op.Flags, err = r.Uint()
 		case "ttl":
-			return badRequest("field ttl is not supported yet")
+			var ttl int64
+			if ttl, err = readDuration(r, "ttl"); err == nil {
+				err = put.setTTL("ttl", ttl)
+			}
 		default:
 			return r.Unknown(name)
 		}
@@ -204,13 +243,11 @@ func (c *call) readJSONPut(put *single) error {
 	if err != nil {
 		return err
 	}
-	if !value.given {
-		return badRequest("value is missing")
-	}
-	if put.op.Value, err = value.decode("value"); err != nil {
+	decoded, err := value.decode("value")
+	if err != nil {
 		return err
 	}
-	return checkValue("value", put.op.Value)
+	return put.setValue(decoded, value.given)
 }
 
 // kvDelete is DELETE /kv/{key}.

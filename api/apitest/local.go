@@ -5,6 +5,7 @@ package apitest
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,16 +23,19 @@ import (
 const LocalID = "local"
 
 // Local is an api.Node on a real state machine and engine, in memory, with a
-// counter in place of the Raft log. It leads a cluster of one.
+// counter in place of the Raft log. It leads a cluster of one, whose time stands still
+// but for Advance.
 type Local struct {
 	*fsmtest.Machine
-	mu sync.Mutex
+	mu  sync.Mutex
+	now atomic.Int64
 }
 
 // NewLocal makes a Local, closed at the end of the test.
 func NewLocal(t testing.TB) *Local {
 	t.Helper()
 	l := &Local{Machine: fsmtest.New(t)}
+	l.now.Store(int64(time.Minute)) // the cluster is no newborn
 	l.Apply0(&command.ClusterInit{ClusterId: "test"}, command.Type_TYPE_CLUSTER_INIT)
 	return l
 }
@@ -40,8 +44,28 @@ func NewLocal(t testing.TB) *Local {
 func (l *Local) Apply0(m proto.Message, t command.Type) *command.Result {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.Do(fsmtest.Command{Type: t, Message: m})
+	return l.do(fsmtest.Command{Type: t, Message: m})
 }
+
+// do applies a command stamped with the cluster's time; mu is held.
+func (l *Local) do(c fsmtest.Command) *command.Result {
+	entry := l.Entry(c)
+	entry.Extensions = command.EncodeStamp(l.now.Load())
+	return l.FSM.Apply(entry).(*command.Result)
+}
+
+// Advance lets time pass and has everything expire that is due then.
+func (l *Local) Advance(d time.Duration) {
+	l.now.Add(int64(d))
+	for l.Apply0(&command.Tick{}, command.Type_TYPE_TICK).More {
+	}
+}
+
+// Sleep lets time pass of which no entry tells yet.
+func (l *Local) Sleep(d time.Duration) { l.now.Add(int64(d)) }
+
+// ClusterTime is api.Engine's.
+func (l *Local) ClusterTime() int64 { return l.now.Load() }
 
 // Apply is api.Writer's: it validates as raftstore does.
 func (l *Local) Apply(_ context.Context, t command.Type, m proto.Message, key string) (*command.Result, error) {
@@ -50,7 +74,7 @@ func (l *Local) Apply(_ context.Context, t command.Type, m proto.Message, key st
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.Do(fsmtest.Command{Type: t, Message: m, Key: key}), nil
+	return l.do(fsmtest.Command{Type: t, Message: m, Key: key}), nil
 }
 
 // View is api.Reader's.
