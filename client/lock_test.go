@@ -93,10 +93,9 @@ func TestLockIsTaken(t *testing.T) {
 	if _, err := c.Lock(testContext(t), "k", client.LockOptions{NoWait: true}); !client.IsLockHeld(err) {
 		t.Errorf("without waiting: %v", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	_, err := c.Lock(ctx, "k", client.LockOptions{})
-	if !client.IsLockHeld(err) || !errors.Is(err, context.DeadlineExceeded) || strings.Contains(err.Error(), "deadline") {
+	ctx, cancel := context.WithCancel(testContext(t))
+	_, err := c.Lock(ctx, "k", client.LockOptions{OnWait: func(error) { cancel() }})
+	if !client.IsLockHeld(err) || !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "cancel") {
 		t.Errorf("after waiting: %v", err)
 	}
 	f.change(func() {
@@ -108,13 +107,14 @@ func TestLockIsTaken(t *testing.T) {
 
 func TestLockDelay(t *testing.T) {
 	f := newFakeLock(t)
-	f.delay = time.Now().Add(150 * time.Millisecond)
+	f.delay = time.Now().Add(time.Hour)
 	c := newClient(t, client.Config{Addresses: []string{f.URL}})
 	_, err := c.Lock(testContext(t), "k", client.LockOptions{NoWait: true})
 	var delayed *client.Error
-	if !errors.Is(err, client.ErrLockDelay) || !errors.As(err, &delayed) || delayed.Wait <= 0 || delayed.Wait > 150*time.Millisecond {
+	if !errors.Is(err, client.ErrLockDelay) || !errors.As(err, &delayed) || delayed.Wait <= 0 || delayed.Wait > time.Hour {
 		t.Errorf("without waiting: %v", err)
 	}
+	f.change(func() { f.delay = time.Now().Add(150 * time.Millisecond) })
 	lock := mustLock(t, f, client.LockOptions{})
 	if time.Now().Before(f.delay) || !lock.Held() {
 		t.Error("it did not wait")
@@ -133,7 +133,7 @@ func TestLockWithLostAnswers(t *testing.T) {
 		return "drop"
 	}
 	var troubles atomic.Int32
-	lock := mustLock(t, f, client.LockOptions{TTL: 300 * time.Millisecond, OnTrouble: func(error) { troubles.Add(1) }})
+	lock := mustLock(t, f, client.LockOptions{TTL: 900 * time.Millisecond, OnTrouble: func(error) { troubles.Add(1) }})
 	eventually(t, "a renewal after the lost one", func() bool { return f.count("renew") >= 2 })
 	if !lock.Held() {
 		t.Error(lock.Err())
@@ -197,7 +197,7 @@ func TestLockEndsByItsOwnClock(t *testing.T) {
 	lock := mustLock(t, f, client.LockOptions{TTL: ttl})
 	f.change(func() { f.silent = true })
 	waitLost(t, lock, "could not be renewed in time")
-	if took := time.Since(begin); took < ttl || took > 3*ttl {
+	if took := time.Since(begin); took < ttl || took > 10*time.Second {
 		t.Errorf("lost after %v", took)
 	}
 	f.change(func() { f.silent = false })
@@ -217,8 +217,9 @@ func TestLockIsRenewed(t *testing.T) {
 		}
 		return ""
 	}
-	lock := mustLock(t, f, client.LockOptions{TTL: 300 * time.Millisecond})
-	eventually(t, "ten renewals", func() bool { return f.count("renew") > 10 })
+	begin := time.Now()
+	lock := mustLock(t, f, client.LockOptions{TTL: time.Second})
+	eventually(t, "one TTL after the other", func() bool { return f.count("renew") > 6 && time.Since(begin) > 1500*time.Millisecond })
 	if !lock.Held() {
 		t.Error(lock.Err())
 	}
@@ -232,7 +233,7 @@ func TestWaitingSurvivesItsSession(t *testing.T) {
 	got := make(chan *client.Lock, 1)
 	go func() {
 		lock, err := newClient(t, client.Config{Addresses: []string{f.URL}}).Lock(testContext(t), "k",
-			client.LockOptions{TTL: 300 * time.Millisecond, OnWait: func(err error) { waiting <- err }})
+			client.LockOptions{TTL: 900 * time.Millisecond, OnWait: func(err error) { waiting <- err }})
 		if err != nil {
 			t.Error(err)
 		}

@@ -28,6 +28,10 @@ func TestRealCluster(t *testing.T) {
 	t.Run("conditions", func(t *testing.T) { conditions(ctx, t, c) })
 	t.Run("blocking reads", func(t *testing.T) { blockingRead(ctx, t, c) })
 	t.Run("cluster", func(t *testing.T) { clusterCalls(ctx, t, c, cluster) })
+	t.Run("services", func(t *testing.T) { services(ctx, t, c) })
+	t.Run("checks of nodes", func(t *testing.T) { nodeChecks(ctx, t, c) })
+	t.Run("sessions and locks", func(t *testing.T) { sessionsAndLocks(ctx, t, c) })
+	t.Run("a lock and a service outlive the leader", func(t *testing.T) { helpersOutlive(ctx, t, c, cluster) })
 	t.Run("a killed leader", func(t *testing.T) { killedLeader(ctx, t, c, cluster) })
 }
 

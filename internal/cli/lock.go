@@ -40,7 +40,7 @@ type lockFlags struct {
 func lockCommand() *cobra.Command {
 	f := &lockFlags{}
 	cmd := &cobra.Command{
-		Use:   "lock KEY -- COMMAND...",
+		Use:   "lock KEY [flags] -- COMMAND...",
 		Short: "Run a command while a lock is held",
 		Long: "Wait until nobody holds the lock KEY, run COMMAND while this program holds it, and\n" +
 			"release it when COMMAND has ended. COMMAND finds in its environment\n\n" +
