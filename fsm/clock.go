@@ -77,6 +77,8 @@ type deadlines struct {
 	next  int64
 	known bool // there is one at next
 	none  bool // there is none at all
+	// from is where the search for it goes on, if it is neither: a stored key at next.
+	from []byte
 	// searched is when the last search was.
 	searched time.Time
 }
@@ -84,6 +86,7 @@ type deadlines struct {
 func (d *deadlines) restart(swept int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.from = nil
 	d.next, d.known, d.none, d.searched = swept, false, false, time.Time{}
 }
 
@@ -105,7 +108,7 @@ func (d *deadlines) note(changes []persistence.Change) {
 		case c.Deleted:
 			d.known = d.known && at != d.next
 		case d.none || at < d.next || (at == d.next && !d.known):
-			d.next, d.known, d.none = at, true, false
+			d.next, d.known, d.none, d.from = at, true, false, nil
 		}
 	}
 }
@@ -131,18 +134,27 @@ func (f *FSM) NextDeadline() (int64, bool) {
 		return d.next, true // closing
 	}
 	defer view.Close()
-	at, found, sure, err := view.NextDue(d.next, deadlineBudget)
+	swept, err := view.Swept()
+	if err == nil && swept >= d.next { // nothing is left there
+		d.next, d.from = swept+1, nil
+	}
+	if d.from == nil {
+		d.from = persistence.DueKey(d.next, nil)
+	}
+	var found []byte
+	if err == nil {
+		found, d.from, err = view.NextDue(d.from, deadlineBudget)
+	}
 	switch {
 	case err != nil:
 		f.log.Warn("looking for the next deadline", "error", err)
-		return d.next, true
-	case found:
-		d.next, d.known = at, true
-	case sure:
+		d.from = nil
+	case found != nil:
+		d.next, _, d.known = persistence.DueAt(found)
+	case d.from == nil:
 		d.none = true
-		return 0, false
 	default:
-		d.next = at
+		d.next, _, _ = persistence.DueAt(d.from)
 	}
-	return d.next, true
+	return d.next, !d.none
 }

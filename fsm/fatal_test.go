@@ -65,6 +65,11 @@ func TestAnEntryThatCannotBeAppliedEndsTheProcess(t *testing.T) {
 			{Key: []byte("k"), Target: command.Compare_VALUE, Operator: 9}}}),
 		"operator of exists": raw(command.Type_TYPE_TXN, &command.Txn{Compare: []*command.Compare{
 			{Key: []byte("k"), Target: command.Compare_EXISTS, Operator: command.Compare_LESS}}}),
+		"kind of check":  raw(command.Type_TYPE_CHECK_SET, &command.CheckSet{Node: "n", Check: &command.Check{Id: "c", Kind: 9}}),
+		"status":         raw(command.Type_TYPE_CHECK_UPDATE, &command.CheckUpdate{Node: "n", Id: "c", Status: 9}),
+		"a check's kind": raw(command.Type_TYPE_SERVICE_SET, &command.ServiceSet{Name: "n", Id: "n", Checks: []*command.Check{{Id: "c", Kind: 9}}}),
+		"behavior":       raw(command.Type_TYPE_SESSION_CREATE, &command.SessionCreate{Id: "s", Behavior: 9}),
+		"not a tick's":   append(raw(command.Type_TYPE_TICK, &command.Tick{}), protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 1)...),
 	} {
 		t.Run(name, func(t *testing.T) {
 			good := MustEncode(t, Command{Type: command.Type_TYPE_TXN, Message: txn(Set("a", "b"))})
@@ -75,5 +80,17 @@ func TestAnEntryThatCannotBeAppliedEndsTheProcess(t *testing.T) {
 				t.Errorf("died of %v", cause)
 			}
 		})
+	}
+}
+
+func TestAStampThatIsNotKnownEndsTheProcess(t *testing.T) {
+	for _, stamp := range [][]byte{{9, 9}, {1}, append(command.EncodeStamp(1), 0), {2, 0, 0, 0, 0, 0, 0, 0, 1}} {
+		cause := dies(t, func(f *fsm.FSM) {
+			f.Apply(&raft.Log{Index: 1, Extensions: stamp,
+				Data: MustEncode(t, Command{Type: command.Type_TYPE_TXN, Message: &command.Txn{Then: []*command.Op{Set("a", "b")}}})})
+		})
+		if !errors.Is(cause, command.ErrUndecodable) {
+			t.Errorf("died of %v", cause)
+		}
 	}
 }

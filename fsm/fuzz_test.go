@@ -45,16 +45,25 @@ func txnCommand(ops ...*command.Op) Command {
 
 // fuzzed makes a command of arbitrary bytes, if it may be proposed.
 func fuzzed(typ command.Type, b []byte, key string) (Command, bool) {
-	var m proto.Message
-	switch typ {
-	case command.Type_TYPE_TXN:
-		m = &command.Txn{}
-	case command.Type_TYPE_CLUSTER_INIT:
-		m = &command.ClusterInit{}
-	case command.Type_TYPE_MEMBER_SET:
-		m = &command.MemberSet{}
-	default:
-		typ, m = command.Type_TYPE_MEMBER_REMOVE, &command.MemberRemove{}
+	messages := map[command.Type]proto.Message{
+		command.Type_TYPE_TXN:             &command.Txn{},
+		command.Type_TYPE_CLUSTER_INIT:    &command.ClusterInit{},
+		command.Type_TYPE_MEMBER_SET:      &command.MemberSet{},
+		command.Type_TYPE_MEMBER_REMOVE:   &command.MemberRemove{},
+		command.Type_TYPE_TICK:            &command.Tick{},
+		command.Type_TYPE_SERVICE_SET:     &command.ServiceSet{},
+		command.Type_TYPE_SERVICE_DELETE:  &command.ServiceDelete{},
+		command.Type_TYPE_HEARTBEAT:       &command.Heartbeat{},
+		command.Type_TYPE_CHECK_SET:       &command.CheckSet{},
+		command.Type_TYPE_CHECK_DELETE:    &command.CheckDelete{},
+		command.Type_TYPE_CHECK_UPDATE:    &command.CheckUpdate{},
+		command.Type_TYPE_SESSION_CREATE:  &command.SessionCreate{},
+		command.Type_TYPE_SESSION_RENEW:   &command.SessionRenew{},
+		command.Type_TYPE_SESSION_DESTROY: &command.SessionDestroy{},
+	}
+	m, ok := messages[typ]
+	if !ok {
+		return Command{}, false
 	}
 	if command.Unmarshal(b, m) != nil || command.Validate(typ, m) != nil {
 		return Command{}, false

@@ -2,6 +2,7 @@ package fsm_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"google.golang.org/protobuf/encoding/prototext"
@@ -34,7 +35,7 @@ func newHistory(t *testing.T, seed uint64, n int) history {
 			h.want = append(h.want, nil)
 		} else {
 			c := g.Next(h.model)
-			l.Data = fsmtest.MustEncode(t, c)
+			l.Data, l.Extensions = fsmtest.MustEncode(t, c), c.Extensions()
 			h.want = append(h.want, h.model.Apply(c))
 		}
 		h.logs = append(h.logs, l)
@@ -76,7 +77,8 @@ func (h history) checkState(t *testing.T, m *fsmtest.Machine, index uint64) {
 		if err != nil {
 			return err
 		}
-		got[string(user)] = fsmtest.KV{Value: string(kv.Value), Flags: kv.Flags, Create: kv.CreateIndex, Modify: kv.ModifyIndex}
+		got[string(user)] = fsmtest.KV{Value: string(kv.Value), Flags: kv.Flags, Create: kv.CreateIndex, Modify: kv.ModifyIndex,
+			Lock: kv.LockIndex, Session: kv.Session, Deadline: kv.Deadline}
 		return nil
 	})
 	if err != nil {
@@ -85,6 +87,34 @@ func (h history) checkState(t *testing.T, m *fsmtest.Machine, index uint64) {
 	want := h.model.States[index]
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Fatalf("state at %d:\n%v\nwant\n%v", index, got, want)
+	}
+	if now, err := view.Time(); err != nil || now != h.model.Times[index] {
+		t.Fatalf("time at %d: %d, %v, want %d", index, now, err, h.model.Times[index])
+	}
+	dump, known := h.model.Dumps[index]
+	if index == h.model.Index {
+		dump, known = h.model.Dump(), true
+	}
+	if known {
+		checkDump(t, fsmtest.Dump(t, m.DB, index), dump, index)
+	}
+}
+
+// checkDump says which lines of two dumps differ.
+func checkDump(t *testing.T, got, want []string, index uint64) {
+	t.Helper()
+	for _, line := range got {
+		if _, found := slices.BinarySearch(want, line); !found {
+			t.Errorf("the registry at %d has %q", index, line)
+		}
+	}
+	for _, line := range want {
+		if _, found := slices.BinarySearch(got, line); !found {
+			t.Errorf("the registry at %d has not %q", index, line)
+		}
+	}
+	if len(got) != len(want) || t.Failed() {
+		t.Fatalf("%d records in the registry at %d, want %d", len(got), index, len(want))
 	}
 }
 
@@ -109,9 +139,15 @@ func checkDigests(t *testing.T, m *fsmtest.Machine, want map[uint64][32]byte, fr
 
 func TestModel(t *testing.T) {
 	const n = 1500
+	met := map[command.Result_Code]int{}
+	var ended uint64
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			h := newHistory(t, seed, n)
+			for _, res := range h.want {
+				met[res.GetCode()]++
+				ended += res.GetCount()
+			}
 			m := fsmtest.New(t)
 			h.checkResults(t, 0, m.ApplyIn(h.logs, h.sizes(seed, 12)))
 			if got := m.DB.Published(); got != n {
@@ -127,8 +163,22 @@ func TestModel(t *testing.T) {
 			if got, want := m.DB.Counts().Keys, uint64(len(h.model.Keys())); got != want {
 				t.Errorf("%d keys counted, want %d", got, want)
 			}
+			if got, want := m.DB.Counts().Services, uint64(len(h.model.Registry.Services)); got != want {
+				t.Errorf("%d services counted, want %d", got, want)
+			}
 		})
 	}
+	// The histories are worth something only if they meet what can happen.
+	for code, name := range command.Result_Code_name {
+		switch command.Result_Code(code) {
+		case command.Result_RESULT_TOO_LARGE, command.Result_LIMIT: // tests of their own
+		default:
+			if met[command.Result_Code(code)] < 10 {
+				t.Errorf("%s was answered %d times", name, met[command.Result_Code(code)])
+			}
+		}
+	}
+	t.Logf("answers %v, %d records ended", met, ended)
 }
 
 func (h history) checkMembers(t *testing.T, m *fsmtest.Machine) {

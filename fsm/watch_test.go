@@ -17,7 +17,16 @@ import (
 	"github.com/neogan74/konsul/fsm/fsmtest"
 )
 
-func filterMatches(f fsm.Filter, key string) bool {
+func filterMatches(f fsm.Filter, c fsmtest.Change) bool {
+	key := c.Key
+	switch {
+	case f.Services:
+		return c.Service != ""
+	case f.Service != "":
+		return strings.HasPrefix(c.Service, f.Service+"/")
+	case c.Service != "":
+		return false
+	}
 	if f.Key != nil {
 		return key == string(f.Key)
 	}
@@ -28,7 +37,7 @@ func filterMatches(f fsm.Filter, key string) bool {
 func (h history) wanted(f fsm.Filter, after uint64) []fsmtest.Change {
 	var want []fsmtest.Change
 	for _, c := range h.model.Changes {
-		if c.Index > after && filterMatches(f, c.Key) {
+		if c.Index > after && filterMatches(f, c) {
 			want = append(want, c)
 		}
 	}
@@ -36,6 +45,9 @@ func (h history) wanted(f fsm.Filter, after uint64) []fsmtest.Change {
 }
 
 func toChange(ev fsm.Event) fsmtest.Change {
+	if ev.Name != "" {
+		return fsmtest.Change{Index: ev.Index, Service: ev.Name + "/" + ev.ID, Deleted: ev.Deleted}
+	}
 	return fsmtest.Change{Index: ev.Index, Key: string(ev.Key), Deleted: ev.Deleted, Value: string(ev.Record.GetValue())}
 }
 
@@ -116,6 +128,8 @@ func (w *follower) take(events []fsm.Event, complete uint64) error {
 }
 
 var filters = []fsm.Filter{
+	{Services: true},
+	{Service: "web"},
 	{}, {Prefix: []byte("a/")}, {Prefix: []byte("a/1")}, {Prefix: []byte("b\x00")}, {Prefix: []byte("c")},
 	{Key: []byte("a/0")}, {Key: []byte("a/5/b")}, {Key: []byte("c3")}, {Key: []byte("a/1")},
 }

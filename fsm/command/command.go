@@ -100,9 +100,9 @@ func Decode(b []byte) (Entry, error) {
 	return e, nil
 }
 
-// Unmarshal decodes a payload. A field this version does not know is an error
-// too: it may change what the entry means, and a replica that ignored it would
-// end up with other data than one that did not.
+// Unmarshal decodes a payload. A field or a name of an enumeration that this version
+// does not know is an error too: it may change what the entry means, and a replica
+// that ignored it would end up with other data than one that did not.
 func Unmarshal(b []byte, m proto.Message) error {
 	if err := proto.Unmarshal(b, m); err != nil {
 		return fmt.Errorf("%w: %w", ErrUndecodable, err)
@@ -139,8 +139,9 @@ func hasUnknown(m proto.Message) bool {
 	return false
 }
 
-// unknownIn looks at a message of any kind and at those inside. There are no maps:
-// they have no order that every version would encode.
+// unknownIn looks at a message of any kind and at those inside, also for names of an
+// enumeration. There are no maps (they have no order that every version would encode)
+// and no lists of enumerations.
 func unknownIn(m protoreflect.Message) bool {
 	if len(m.GetUnknown()) > 0 {
 		return true
@@ -148,7 +149,10 @@ func unknownIn(m protoreflect.Message) bool {
 	fields := m.Descriptor().Fields()
 	for i := range fields.Len() {
 		f := fields.Get(i)
-		if f.Message() == nil || !m.Has(f) {
+		switch {
+		case f.Enum() != nil && f.Enum().Values().ByNumber(m.Get(f).Enum()) == nil:
+			return true
+		case f.Message() == nil || !m.Has(f):
 			continue
 		}
 		if !f.IsList() {

@@ -3,6 +3,7 @@ package fsmtest
 import (
 	"fmt"
 	"math/rand/v2"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -15,6 +16,8 @@ type Generator struct {
 	// Keys is how many keys there are.
 	Keys int
 	sent []Command // those with an idempotency key
+	// now is cluster time; a new leader may begin a little before it.
+	now int64
 }
 
 // NewGenerator makes the same commands for the same seed.
@@ -23,8 +26,26 @@ func NewGenerator(seed uint64, keys int) *Generator {
 }
 
 // Next makes a command. model tells it which conditions would hold, so that
-// many do.
+// many do. Nearly all are stamped.
 func (g *Generator) Next(model *Model) Command {
+	c := g.next(model)
+	g.now += g.Rand.Int64N(int64(500 * time.Millisecond))
+	switch p := g.Rand.IntN(200); {
+	case p < 10: // by a leader that is not ready yet
+		c.Stamp = 0
+	case p < 14: // time that no entry in between has used is lost with a leader
+		g.now = max(g.now-int64(time.Second), 1)
+		c.Stamp = g.now
+	case p < 16: // and a long time without one, or with little to do
+		g.now += g.Rand.Int64N(int64(2 * time.Hour))
+		c.Stamp = g.now
+	default:
+		c.Stamp = g.now
+	}
+	return c
+}
+
+func (g *Generator) next(model *Model) Command {
 	r := g.Rand
 	switch p := r.IntN(100); {
 	case p < 1:
@@ -43,6 +64,9 @@ func (g *Generator) Next(model *Model) Command {
 		return again
 	}
 	c := Command{Type: command.Type_TYPE_TXN, Message: g.txn(model)}
+	if r.IntN(2) == 0 {
+		c = g.registry(model)
+	}
 	if r.IntN(8) == 0 {
 		c.Key = fmt.Sprintf("idem-%d", r.Uint64())
 		g.sent = append(g.sent, c)
@@ -95,9 +119,23 @@ func (g *Generator) ops(model *Model, n int) []*command.Op {
 func (g *Generator) op(model *Model) *command.Op {
 	r, key := g.Rand, g.Key()
 	switch p := r.IntN(100); {
-	case p < 55:
+	case p < 40:
 		op := Set(key, fmt.Sprintf("%x", r.Uint64()))
 		op.Flags = uint64(r.IntN(3))
+		op.Ttl = g.ttl(2)
+		return g.cas(model, op)
+	case p < 52:
+		op := Set(g.lockKey(model), fmt.Sprintf("%x", r.Uint64()))
+		op.Kind, op.Session, op.Ttl = command.Op_ACQUIRE, g.session(model), g.ttl(4)
+		return g.cas(model, op)
+	case p < 60:
+		op := &command.Op{Kind: command.Op_RELEASE, Key: []byte(key), Session: g.session(model)}
+		if held := model.Keys()[key].Session; held != "" && r.IntN(3) > 0 {
+			op.Session = held
+		}
+		if r.IntN(2) == 0 {
+			op.HasValue, op.Value = true, []byte("released")
+		}
 		return g.cas(model, op)
 	case p < 70:
 		return Get(key)

@@ -16,6 +16,9 @@ type KV struct {
 	Value          string
 	Flags          uint64
 	Create, Modify uint64
+	Lock           uint64
+	Session        string
+	Deadline       int64
 }
 
 // Change is what a watcher must be told in the model.
@@ -24,6 +27,8 @@ type Change struct {
 	Key     string
 	Deleted bool
 	Value   string
+	// Service is name/id, and Key empty, for an instance of a service.
+	Service string
 }
 
 // Model is the state machine written down as plainly as possible: a map, copied
@@ -35,7 +40,16 @@ type Model struct {
 	Cluster  string
 	Members  map[string]*command.MemberSet
 	answered map[string]answer
+	Registry Registry
+	// Times[i] is the state's time after entry i.
+	Times []int64
+	// Dumps are those after entries whose index is a multiple of DumpEvery.
+	Dumps map[uint64][]string
+	stamp int64 // of the entry being applied
 }
+
+// DumpEvery is how many entries apart the model remembers a dump.
+const DumpEvery = 25
 
 type answer struct {
 	request []byte
@@ -48,6 +62,9 @@ func NewModel() *Model {
 		States:   []map[string]KV{{}},
 		Members:  map[string]*command.MemberSet{},
 		answered: map[string]answer{},
+		Registry: newRegistry(),
+		Times:    []int64{0},
+		Dumps:    map[uint64][]string{},
 	}
 }
 
@@ -56,13 +73,27 @@ func (m *Model) Keys() map[string]KV { return m.States[m.Index] }
 
 // Skip is an entry without effect.
 func (m *Model) Skip() {
+	m.begin()
+	m.end()
+}
+
+func (m *Model) begin() {
 	m.Index++
 	m.States = append(m.States, m.States[m.Index-1])
 }
 
+func (m *Model) end() {
+	m.Times = append(m.Times, m.Registry.Now)
+	if m.Index%DumpEvery == 0 {
+		m.Dumps[m.Index] = m.Dump()
+	}
+}
+
 // Apply is an entry; it returns what the machine must answer.
 func (m *Model) Apply(c Command) *command.Result {
-	m.Skip()
+	m.begin()
+	defer m.end()
+	m.stamp = c.Stamp
 	request, _ := proto.MarshalOptions{Deterministic: true}.Marshal(c.Message)
 	request = append(request, byte(c.Type))
 	if first, ok := m.answered[c.Key]; c.Key != "" && ok {
@@ -95,6 +126,8 @@ func (m *Model) apply(c Command) *command.Result {
 	case *command.MemberRemove:
 		_, res.Succeeded = m.Members[msg.Id]
 		delete(m.Members, msg.Id)
+	default:
+		return m.registry(c)
 	}
 	return res
 }
@@ -110,12 +143,15 @@ func (m *Model) txn(txn *command.Txn) *command.Result {
 	if !res.Succeeded {
 		ops = txn.Else
 	}
+	now := m.Registry.Now
 	for i, op := range ops {
 		out := &command.OpResult{}
-		if !m.op(state, op, out) {
+		if refusal := m.op(state, op, out); refusal != nil {
+			m.Registry.Now = now
 			kv, exists := before[string(op.Key)]
-			return &command.Result{Code: command.Result_CAS_CONFLICT, Index: m.Index, Succeeded: res.Succeeded,
-				FailedOp: uint32(i), ModifyIndex: kv.Modify, Exists: exists}
+			refusal.Index, refusal.Succeeded, refusal.FailedOp = m.Index, res.Succeeded, uint32(i)
+			refusal.ModifyIndex, refusal.Exists = kv.Modify, exists
+			return refusal
 		}
 		res.Results = append(res.Results, out)
 	}
@@ -124,23 +160,56 @@ func (m *Model) txn(txn *command.Txn) *command.Result {
 	return res
 }
 
-func (m *Model) op(state map[string]KV, op *command.Op, out *command.OpResult) bool {
+// op runs an operation; what it returns, if anything, is why not.
+func (m *Model) op(state map[string]KV, op *command.Op, out *command.OpResult) *command.Result {
 	key := string(op.Key)
 	kv, exists := state[key]
-	if op.Cas != nil && *op.Cas != kv.Modify {
-		return false
+	if op.Kind == command.Op_ACQUIRE && m.Registry.Sessions[op.Session] == nil {
+		return &command.Result{Code: command.Result_SESSION_NOT_FOUND}
 	}
-	switch op.Kind {
-	case command.Op_SET:
+	if op.Cas != nil && *op.Cas != kv.Modify {
+		return &command.Result{Code: command.Result_CAS_CONFLICT}
+	}
+	put := func() {
 		if !exists {
 			kv.Create = m.Index
 		}
-		kv.Value, kv.Flags, kv.Modify = string(op.Value), op.Flags, m.Index
+		kv.Value, kv.Flags, kv.Deadline = string(op.Value), op.Flags, 0
+		if op.Ttl > 0 {
+			kv.Deadline = m.after(op.Ttl)
+		}
+	}
+	store := func() {
+		kv.Modify = m.Index
 		state[key] = kv
-		out.CreateIndex, out.ModifyIndex = kv.Create, kv.Modify
+		out.CreateIndex, out.ModifyIndex, out.LockIndex, out.Session = kv.Create, kv.Modify, kv.Lock, kv.Session
+	}
+	switch op.Kind {
+	case command.Op_SET:
+		put()
+		store()
+	case command.Op_ACQUIRE:
+		if kv.Session != op.Session {
+			if refusal := m.mayHold(state, key, op.Session); refusal != nil {
+				return refusal
+			}
+			kv.Session, kv.Lock = op.Session, m.Index
+		}
+		put()
+		store()
+	case command.Op_RELEASE:
+		if !exists || kv.Session != op.Session {
+			return &command.Result{Code: command.Result_NOT_HOLDER, Session: kv.Session}
+		}
+		kv.Session = ""
+		if op.HasValue {
+			put()
+		}
+		store()
 	case command.Op_GET:
 		if exists {
-			*out = command.OpResult{Found: true, Value: []byte(kv.Value), Flags: kv.Flags, CreateIndex: kv.Create, ModifyIndex: kv.Modify}
+			*out = command.OpResult{Found: true, Value: []byte(kv.Value), Flags: kv.Flags, CreateIndex: kv.Create, ModifyIndex: kv.Modify,
+				LockIndex: kv.Lock, Session: kv.Session}
 		}
 	case command.Op_DELETE:
 		if exists {
@@ -155,7 +224,54 @@ func (m *Model) op(state map[string]KV, op *command.Op, out *command.OpResult) b
 			}
 		}
 	}
-	return true
+	return nil
+}
+
+func (m *Model) mayHold(state map[string]KV, key, session string) *command.Result {
+	if holder := state[key].Session; holder != "" {
+		return &command.Result{Code: command.Result_LOCK_HELD, Session: holder}
+	}
+	if wait := m.Registry.Leases["sys:delay:"+key].Deadline - max(m.Registry.Now, m.stamp); wait > 0 {
+		return &command.Result{Code: command.Result_LOCK_DELAY, Wait: wait}
+	}
+	held := 0
+	for _, kv := range state {
+		if kv.Session == session {
+			held++
+		}
+	}
+	if held >= command.MaxSessionKeys {
+		return &command.Result{Code: command.Result_LIMIT, Limit: command.MaxSessionKeys}
+	}
+	return nil
+}
+
+// serviceChange records a change of an instance, once for each entry.
+func (m *Model) serviceChange(name string, deleted bool) {
+	c := Change{Index: m.Index, Service: name, Deleted: deleted}
+	for i := len(m.Changes) - 1; i >= 0 && m.Changes[i].Index == m.Index; i-- {
+		if m.Changes[i].Service == name {
+			m.Changes = slices.Delete(m.Changes, i, i+1)
+		}
+	}
+	m.Changes = append(m.Changes, c)
+	// Within an index, in the order of stored keys.
+	slices.SortStableFunc(m.Changes[m.firstOfIndex():], func(a, b Change) int { return strings.Compare(a.stored(), b.stored()) })
+}
+
+func (m *Model) firstOfIndex() int {
+	i := len(m.Changes)
+	for i > 0 && m.Changes[i-1].Index == m.Index {
+		i--
+	}
+	return i
+}
+
+func (c Change) stored() string {
+	if c.Service != "" {
+		return "svc:" + c.Service
+	}
+	return "kv:" + c.Key
 }
 
 // note records the net effect of an entry, ordered by key.
@@ -175,6 +291,7 @@ func (m *Model) note(before, after map[string]KV) {
 			m.Changes = append(m.Changes, Change{Index: m.Index, Key: k, Deleted: !still, Value: kv.Value})
 		}
 	}
+	slices.SortStableFunc(m.Changes[m.firstOfIndex():], func(a, b Change) int { return strings.Compare(a.stored(), b.stored()) })
 }
 
 func compare(state map[string]KV, c *command.Compare) bool {

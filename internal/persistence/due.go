@@ -11,28 +11,26 @@ import (
 // history. So every search says where it begins, and ends by itself: Badger's own
 // iterator would walk over all tombstones up to the next live entry.
 
-// NextDue looks for the earliest deadline at or after from, over at most budget
-// entries, deleted ones included. If it finds one, or none is left, sure is true;
-// otherwise there is none before at, and the search may go on from there.
-func (v *View) NextDue(from int64, budget int) (at int64, found, sure bool, err error) {
+// NextDue looks for the earliest entry of the index of deadlines at or after a stored
+// key (see DueKey), over at most budget entries, deleted ones included. It returns the
+// one it found; or nil, and where the search may go on; or nil twice: there is none.
+func (v *View) NextDue(from []byte, budget int) (found, goOn []byte, err error) {
 	if v.gen == nil {
-		return 0, false, false, ErrClosed
+		return nil, nil, ErrClosed
 	}
 	defer v.db.metrics.time(opScan)(&err)
-	at, sure = from, true
-	err = endScan(v.gen.queue(v.txn, from, func(deadline int64, item *badger.Item) error {
-		at = deadline
+	err = endScan(v.gen.queue(v.txn, from, func(item *badger.Item) error {
 		if !item.IsDeletedOrExpired() {
-			found = true
+			found = item.KeyCopy(nil)
 			return ErrStop
 		}
 		if budget--; budget <= 0 {
-			sure = false
+			goOn = append(item.KeyCopy(nil), 0) // the next key there can be
 			return ErrStop
 		}
 		return nil
 	}))
-	return at, found, sure, err
+	return found, goOn, err
 }
 
 // Due is an entry of the index of deadlines.
@@ -77,8 +75,8 @@ func (t *Tx) Due(from, to int64, limit int) ([]Due, error) {
 		}
 		return false, nil
 	}
-	err := t.u.gen.queue(t.u.view, from, func(deadline int64, item *badger.Item) error {
-		if deadline > to || len(due) == limit {
+	err := t.u.gen.queue(t.u.view, DueKey(from, nil), func(item *badger.Item) error {
+		if deadline, _, ok := DueAt(item.Key()); !ok || deadline > to || len(due) == limit {
 			return ErrStop
 		}
 		shown, err := own(item.Key())
@@ -95,22 +93,18 @@ func (t *Tx) Due(from, to int64, limit int) ([]Due, error) {
 }
 
 // queue calls fn for the newest version of each entry of the index of deadlines from a
-// time on, deleted ones included.
-func (g *generation) queue(view *badger.Txn, from int64, fn func(deadline int64, item *badger.Item) error) error {
+// stored key on, deleted ones included.
+func (g *generation) queue(view *badger.Txn, from []byte, fn func(item *badger.Item) error) error {
 	it := g.iterate(view, badger.IteratorOptions{Prefix: []byte(duePrefix), AllVersions: true})
 	defer it.Close()
 	var last []byte
-	for it.Seek(DueKey(from, nil)); it.Valid(); it.Next() {
+	for it.Seek(from); it.Valid(); it.Next() {
 		item := it.Item()
 		if last != nil && bytes.Equal(last, item.Key()) {
 			continue // an older version
 		}
 		last = append(last[:0], item.Key()...)
-		deadline, _, ok := DueAt(item.Key())
-		if !ok {
-			continue
-		}
-		if err := fn(deadline, item); err != nil {
+		if err := fn(item); err != nil {
 			return err
 		}
 	}

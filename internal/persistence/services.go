@@ -47,7 +47,7 @@ func (s *standalone) startServices() {
 		return
 	}
 	s.base = t.Now
-	if _, found, sure, err := v.NextDue(t.Swept, maxTidied); err == nil && (found || !sure) {
+	if found, goOn, err := v.NextDue(DueKey(t.Swept, nil), maxTidied); err == nil && (found != nil || goOn != nil) {
 		s.keepTidy()
 	}
 }
