@@ -52,10 +52,17 @@ func readDuration(r *jsonwire.Reader, name string) (int64, error) {
 	return int64(d), nil
 }
 
-// setTTL sets the time to live of what is put; name is for errors.
-func (one *single) setTTL(name string, ttl int64) error {
+func checkTTL(name string, ttl int64) error {
 	if d := time.Duration(ttl); d != 0 && (d < command.MinTTL || d > command.MaxTTL) {
 		return badRequest("%s is %v, must be 0 or %v to %v", name, d, command.MinTTL, command.MaxTTL)
+	}
+	return nil
+}
+
+// setTTL sets the time to live of what is put; name is for errors.
+func (one *single) setTTL(name string, ttl int64) error {
+	if err := checkTTL(name, ttl); err != nil {
+		return err
 	}
 	one.op.Ttl = ttl
 	if ttl != 0 && one.op.Kind == command.Op_RELEASE {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/neogan74/konsul/api/internal/jsonwire"
 	"github.com/neogan74/konsul/fsm"
+	"github.com/neogan74/konsul/fsm/command"
 	"github.com/neogan74/konsul/internal/persistence"
 	"github.com/neogan74/konsul/internal/persistence/record"
 )
@@ -17,7 +18,7 @@ import (
 //	{"kv":{KEY:VALUE,...},"kv_base64":{KEY:VALUE,...},"services":{...}}
 //
 // VALUE is a string, or an object with "value" and what else there is to say:
-// "encoding":"base64", "flags". In JSON only text can be a name, so keys that are
+// "encoding":"base64", "flags", "ttl". In JSON only text can be a name, so keys that are
 // not UTF-8 stand in base64 in an object of their own, which is left out if there are
 // none: a key and another one's base64 cannot be taken for each other.
 
@@ -56,7 +57,7 @@ func (c *call) export() error {
 	if rr.blocking {
 		return badRequest("parameter index is not for this endpoint")
 	}
-	prefix, filtered := c.query.text("prefix")
+	prefix, _ := c.query.text("prefix")
 	if err := checkKeyLen("parameter prefix", len(prefix)); err != nil {
 		return err
 	}
@@ -78,7 +79,7 @@ func (c *call) export() error {
 	}
 	defer v.Close()
 	x := exporter{c: c, ctx: ctx, v: v, prefix: []byte(prefix)}
-	return x.run(!filtered)
+	return x.run(prefix == "")
 }
 
 type exporter struct {
@@ -158,7 +159,8 @@ func (x *exporter) name(b []byte, text bool) {
 func (x *exporter) key(key []byte, kv *record.KV, text bool) error {
 	c := x.c
 	x.name(key, text)
-	if utf8.Valid(kv.Value) && kv.Flags == 0 {
+	ttl := x.ttl(kv)
+	if utf8.Valid(kv.Value) && kv.Flags == 0 && ttl == 0 {
 		if _, err := c.text(kv.Value, c.pushJSON); err != nil {
 			return err
 		}
@@ -175,7 +177,7 @@ func (x *exporter) key(key []byte, kv *record.KV, text bool) error {
 	if kv.Flags != 0 {
 		c.out = appendUint(c.out, `,"flags":`, kv.Flags)
 	}
-	c.out = append(c.out, '}')
+	c.out = append(appendTTL(c.out, int64(ttl)), '}')
 	return x.push()
 }
 
@@ -194,5 +196,11 @@ func (x *exporter) push() error {
 	return x.c.pushJSON()
 }
 
-// services writes the services; see /services/{name} for the fields.
-func (x *exporter) services() error { return nil }
+// ttl is how long a key has to live, as it can be given to a key; 0 = for ever.
+func (x *exporter) ttl(kv *record.KV) time.Duration {
+	if kv.Deadline == 0 {
+		return 0
+	}
+	left := time.Duration(kv.Deadline - x.c.s.node.ClusterTime()).Truncate(time.Millisecond)
+	return min(max(left, command.MinTTL), command.MaxTTL)
+}

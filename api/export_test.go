@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -355,4 +356,60 @@ func TestImportsAreBounded(t *testing.T) {
 		}
 	}
 	s.Get("/export").Want(200)
+}
+
+func TestExportAndImportServices(t *testing.T) {
+	s, l := apitest.StartLocal(t)
+	s.PutJSON("/services/web", `{"address":"10.0.0.1","port":8080}`).Want(200)
+	s.PutJSON("/services/api", webBody).Want(200)
+	for _, id := range []string{"db-1", "db"} {
+		s.PutJSON("/services/db", `{"id":"`+id+`","address":"`+id+`","port":1,"checks":[{"ttl":"10s","status":"warning"},`+
+			`{"id":"h","name":"n","http":"http://h/","interval":"3s","timeout":"2s","passing_after":2,"critical_after":3}]}`).Want(200)
+	}
+	s.PutJSON("/kv/ttl", `{"value":"v","ttl":"1h"}`).Want(200)
+	s.Put("/kv/a", "1").Want(200)
+	l.Sleep(15 * time.Minute)
+	s.PutJSON("/services/api", webBody).Want(200)
+	file := s.Get("/export").Want(200)
+	var doc struct {
+		KV       map[string]any
+		Services map[string]map[string]any
+	}
+	parse(t, file.Body, &doc)
+	if want := "map[address:10.0.0.1 name:web port:8080]"; fmt.Sprint(doc.Services["web"]) != want || len(doc.Services) != 3 {
+		t.Errorf("%v", doc.Services)
+	}
+	if ttl := doc.KV["ttl"].(map[string]any)["ttl"]; ttl != "45m0s" {
+		t.Errorf("ttl %v", ttl)
+	}
+	other, _ := apitest.StartLocal(t)
+	if a := other.Post("/import", string(file.Body)).Want(200); a.Uint("services") != 3 || a.Uint("kv") != 2 {
+		t.Fatalf("%s", a.Body)
+	}
+	if again := other.Get("/export").Want(200); string(again.Body) != string(file.Body) {
+		t.Errorf("exported\n%s\nimported\n%s", file.Body, again.Body)
+	}
+	if a := other.Get("/services/api").Want(200); a.String("expires_in") != "30s" {
+		t.Errorf("%s", a.Body)
+	}
+	for query, want := range map[string]uint64{"": 3, "dry_run=true": 3, "prefix=w": 0, "prefix=": 3} {
+		if a := other.Post("/import?"+query, string(file.Body)).Want(200); a.Uint("services") != want || a.Uint("skipped") != 0 {
+			t.Errorf("%s: %s", query, a.Body)
+		}
+	}
+	if a := other.Post("/import?on_conflict=skip", string(file.Body)).Want(200); a.Uint("skipped") != 5 {
+		t.Errorf("%s", a.Body)
+	}
+	if a := other.Post("/import?on_conflict=fail", `{"services":{"web":{"address":"x","port":1}}}`).Want(409, "exists"); a.String("field") != "services.web" {
+		t.Errorf("%s", a.Body)
+	}
+	for _, bad := range []string{
+		`"web":{"address":"x"}`, `"web":{"port":1}`, `"web":{"address":"x","port":70000}`, `"web":{"name":"api","address":"x","port":1}`,
+		`"w b":{"address":"x","port":1}`, `"web":{"address":"x","port":1,"colour":1}`, `"web":{"address":"x","port":1,"ttl":"1ns"}`,
+		`"web":{"instances":[{"id":"a b","address":"x","port":1}]}`, `"web":[]`, `"web":{"data":"!","data_encoding":"base64"}`,
+	} {
+		if a := other.Post("/import", `{"services":{`+bad+`}}`).Want(400, "bad_request"); !strings.Contains(a.String("error"), "line 1") {
+			t.Errorf("%s: %s", bad, a.Body)
+		}
+	}
 }

@@ -79,8 +79,8 @@ func (im *importer) takeQuery() (err error) {
 	default:
 		return badRequest("parameter on_conflict must be overwrite, skip or fail")
 	}
-	prefix, filtered := q.text("prefix")
-	im.prefix, im.filtered = []byte(prefix), filtered
+	prefix, _ := q.text("prefix")
+	im.prefix = []byte(prefix)
 	if err := checkKeyLen("parameter prefix", len(prefix)); err != nil {
 		return err
 	}
@@ -111,7 +111,6 @@ type importer struct {
 	dry      bool
 	conflict conflict
 	prefix   []byte
-	filtered bool // by prefix: no services
 
 	// The chunk being gathered. arena holds its keys and values and never moves.
 	ops   []*command.Op
@@ -184,12 +183,12 @@ func (im *importer) key(name []byte, coded bool) error {
 	if err != nil {
 		return err
 	}
-	value, flags, err := importValue(r)
+	v, err := importValue(r)
 	if err != nil {
 		return err
 	}
 	if bytes.HasPrefix(im.record, im.prefix) {
-		err = im.add(im.record, value, flags)
+		err = im.add(im.record, v)
 	}
 	im.inRecord = err != nil && im.inRecord
 	return err
@@ -202,8 +201,15 @@ func (im *importer) begin(name []byte) {
 	im.inRecord = true
 }
 
+// keyValue is what a key has.
+type keyValue struct {
+	value []byte
+	flags uint64
+	ttl   int64
+}
+
 // importValue reads a string, or the object that /export writes.
-func importValue(r *jsonwire.Reader) (value []byte, flags uint64, err error) {
+func importValue(r *jsonwire.Reader) (kv keyValue, err error) {
 	var v blob
 	if r.Kind() != '{' {
 		err = v.read(r)
@@ -215,7 +221,10 @@ func importValue(r *jsonwire.Reader) (value []byte, flags uint64, err error) {
 			case "encoding":
 				return v.readEncoding(r)
 			case "flags":
-				flags, err = r.Uint()
+				kv.flags, err = r.Uint()
+				return err
+			case "ttl":
+				kv.ttl, err = readDuration(r, "ttl")
 				return err
 			}
 			return r.Unknown(name)
@@ -224,16 +233,19 @@ func importValue(r *jsonwire.Reader) (value []byte, flags uint64, err error) {
 	if err == nil {
 		err = r.End()
 	}
-	if err == nil && !v.given {
-		err = badRequest("value is missing")
+	switch {
+	case err != nil:
+		return kv, err
+	case !v.given:
+		return kv, badRequest("value is missing")
 	}
-	if err != nil {
-		return nil, 0, err
+	if kv.value, err = v.decode("the value"); err != nil {
+		return kv, err
 	}
-	if value, err = v.decode("value"); err != nil {
-		return nil, 0, err
+	if err := checkTTL("ttl", kv.ttl); err != nil {
+		return kv, err
 	}
-	return value, flags, checkValue("value", value)
+	return kv, checkValue("value", kv.value)
 }
 
 func (im *importer) answer() error {
@@ -303,10 +315,4 @@ func (im *importer) sofar(unknown bool) string {
 		return "nothing was imported"
 	}
 	return fmt.Sprintf("%d keys and %d services were imported before", im.keys, im.services)
-}
-
-// service takes one member of services.
-func (im *importer) service(name []byte) error {
-	im.begin(name)
-	return badRequest("services cannot be imported yet")
 }

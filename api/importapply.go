@@ -23,18 +23,19 @@ const (
 )
 
 // add puts a key into the chunk, after sending the one that it does not fit into.
-func (im *importer) add(key, value []byte, flags uint64) error {
-	if len(im.ops) == command.MaxOps || len(im.arena)+len(key)+len(value) > cap(im.arena) {
+func (im *importer) add(key []byte, kv keyValue) error {
+	if len(im.ops) == command.MaxOps || len(im.arena)+len(key)+len(kv.value) > cap(im.arena) {
 		if err := im.flush(); err != nil {
 			return err
 		}
 	}
 	start := len(im.arena)
-	im.arena = append(append(im.arena, key...), value...)
+	im.arena = append(append(im.arena, key...), kv.value...)
 	mid, end := start+len(key), len(im.arena)
 	op := &im.slab[len(im.ops)]
 	op.Reset()
-	op.Kind, op.Key, op.Value, op.Flags = command.Op_SET, im.arena[start:mid:mid], im.arena[mid:end:end], flags
+	op.Kind, op.Key, op.Value = command.Op_SET, im.arena[start:mid:mid], im.arena[mid:end:end]
+	op.Flags, op.Ttl = kv.flags, kv.ttl
 	im.ops = append(im.ops, op)
 	return nil
 }

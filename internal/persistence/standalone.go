@@ -234,12 +234,6 @@ func (s *standalone) Backup(string) error { return ErrNotImplemented }
 // Restore implements Engine.
 func (s *standalone) Restore(string) error { return ErrNotImplemented }
 
-// ExportData is to give everything in the users' JSON shape.
-func (s *standalone) ExportData() (map[string]any, error) { return nil, ErrNotImplemented }
-
-// ImportData is to take what ExportData gives.
-func (s *standalone) ImportData(map[string]any) error { return ErrNotImplemented }
-
 // BeginTx implements Engine.
 func (s *standalone) BeginTx() (Transaction, error) {
 	if s.db.closed.Load() {

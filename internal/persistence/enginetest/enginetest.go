@@ -50,6 +50,8 @@ func Run(t *testing.T, open func(t *testing.T) persistence.Engine) {
 		{"a service lives as long as its ttl", testServiceTTL},
 		{"a service that is set again lives on", testServiceRenewed},
 		{"a service is checked against limits", testServiceLimits},
+		{"export and import keep everything", testExport},
+		{"an import is checked first", testImport},
 		{"what is not built yet says so", testNotImplemented},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
