@@ -181,6 +181,7 @@ var codes = map[string]int{
 	"key_not_found": 404, "service_not_found": 404, "not_found": 404,
 	"method_not_allowed": 405, "unsupported_media_type": 415,
 	"cas_conflict": 409, "exists": 409, "wrong_cluster": 409,
+	"session_not_found": 404, "check_not_found": 404, "lock_held": 409, "lock_delay": 409, "not_holder": 409, "limit_reached": 409,
 	"service_expired": 410, "compacted": 410, "too_large": 413, "overloaded": 429,
 	"no_leader": 503, "not_ready": 503, "shutting_down": 503, "disk_full": 503,
 	"outcome_unknown": 504,

@@ -17,6 +17,8 @@ type Entry struct {
 	CreateIndex uint64 `json:"create_index"`
 	ModifyIndex uint64 `json:"modify_index"`
 	Flags       uint64 `json:"flags"`
+	LockIndex   uint64 `json:"lock_index"`
+	Session     string `json:"session"`
 }
 
 // Bytes is the value with its encoding undone.
