@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/neogan74/konsul/fsm"
@@ -162,14 +163,13 @@ func (c *call) waitAny(ctx context.Context, filters []fsm.Filter, after uint64) 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	node, ends := c.s.node, make(chan error, len(filters))
+	var waiters sync.WaitGroup
 	for _, f := range filters {
-		go func() { ends <- node.WaitChange(ctx, f, after) }()
+		waiters.Go(func() { ends <- node.WaitChange(ctx, f, after) })
 	}
 	err := <-ends
 	cancel()
-	for range len(filters) - 1 {
-		<-ends
-	}
+	waiters.Wait()
 	return err
 }
 
