@@ -37,7 +37,10 @@ type lives struct {
 	of map[string]*life
 }
 
-func newLives(t *testing.T) *lives { return &lives{t: t, of: map[string]*life{}} }
+func newLives(t *testing.T) *lives {
+	t.Helper()
+	return &lives{t: t, of: map[string]*life{}}
+}
 
 func setTTL(key string, ttl time.Duration) *command.Txn {
 	txn := raftstoretest.Set(key, "v")

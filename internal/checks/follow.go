@@ -3,6 +3,7 @@ package checks
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/neogan74/konsul/fsm"
@@ -58,21 +59,14 @@ func (r *Runner) followOnce() error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(r.ctx)
-	defer cancel()
-	filters := []fsm.Filter{{Services: true}, {Node: r.node.NodeID()}}
-	ended := make(chan error, len(filters))
-	for _, filter := range filters {
-		r.wg.Go(func() {
-			ended <- r.subscribe(ctx, filter, index)
-		})
+	ctx, cancel := context.WithCancelCause(r.ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	for _, filter := range []fsm.Filter{{Services: true}, {Node: r.node.NodeID()}} {
+		wg.Go(func() { cancel(r.subscribe(ctx, filter, index)) })
 	}
-	err = <-ended
-	cancel()
-	for range filters[1:] {
-		_ = <-ended
-	}
-	return err
+	wg.Wait()
+	return context.Cause(ctx) // the first one's
 }
 
 func (r *Runner) subscribe(ctx context.Context, filter fsm.Filter, index uint64) error {

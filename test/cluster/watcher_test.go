@@ -37,6 +37,7 @@ type watcher struct {
 	seen     []change
 	resumed  int
 	failure  error
+	hook     func(change) // told of each change when it is seen, if not nil
 	stop     context.CancelFunc
 	done     chan struct{}
 }
@@ -44,8 +45,14 @@ type watcher struct {
 // follow starts a watcher of prefix at the changes after index from.
 func follow(t *testing.T, name, prefix string, from uint64, nodes ...*harness.Node) *watcher {
 	t.Helper()
+	return followWith(t, nil, name, prefix, from, nodes...)
+}
+
+// followWith is follow with a hook.
+func followWith(t *testing.T, hook func(change), name, prefix string, from uint64, nodes ...*harness.Node) *watcher {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &watcher{name: name, nodes: nodes, query: "prefix=" + prefix, complete: from, stop: cancel, done: make(chan struct{})}
+	w := &watcher{name: name, nodes: nodes, query: "prefix=" + prefix, complete: from, hook: hook, stop: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(w.done)
 		for i := 0; ctx.Err() == nil && w.failure == nil; i++ {
@@ -116,6 +123,9 @@ func (w *watcher) book(e harness.Event, skip []change) []change {
 		w.complete = w.seen[n-1].index
 	}
 	w.seen = append(w.seen, c)
+	if w.hook != nil {
+		w.hook(c)
+	}
 	return nil
 }
 
