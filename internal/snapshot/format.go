@@ -24,6 +24,11 @@ const (
 	// maxHeaderLen bounds the header message.
 	maxHeaderLen = 64 << 10
 
+	fixedHeader = 14 // magic, version, length
+
+	// MaxHeaderBytes is enough to see the whole header of any file.
+	MaxHeaderBytes = fixedHeader + maxHeaderLen
+
 	formatVersion = 1
 
 	frameBlock  = 1

@@ -1,0 +1,300 @@
+package backup
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/neogan74/konsul/internal/snapshot"
+)
+
+// stream is a backup with n records.
+func stream(h snapshot.Header, n int) Stream {
+	return func(w io.Writer) (snapshot.Header, snapshot.Footer, error) {
+		sw, err := snapshot.NewWriter(w, h)
+		if err != nil {
+			return h, snapshot.Footer{}, err
+		}
+		for i := range n {
+			if err := sw.Write(snapshot.Record{Key: fmt.Appendf(nil, "kv:%06d", i), Version: h.Index, Value: []byte("value")}); err != nil {
+				return h, snapshot.Footer{}, err
+			}
+		}
+		f, err := sw.Close()
+		return h, f, err
+	}
+}
+
+func at(index uint64, second int) snapshot.Header {
+	return snapshot.Header{ClusterID: "c", Index: index, CreatedAt: time.Date(2026, 1, 2, 3, 4, second, 0, time.UTC).UnixNano()}
+}
+
+func open(t *testing.T) *Dir {
+	t.Helper()
+	d, err := New(filepath.Join(t.TempDir(), "backups"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func save(t *testing.T, d *Dir, path string, h snapshot.Header) Saved {
+	t.Helper()
+	name, err := d.Resolve(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := d.Save(stream(h, 10), func(snapshot.Header) string { return name })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// names are all files below the directory, hidden ones included.
+func names(t *testing.T, d *Dir) []string {
+	t.Helper()
+	var found []string
+	err := filepath.WalkDir(d.abs, func(p string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			rel, _ := filepath.Rel(d.abs, p)
+			found = append(found, rel)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func TestResolve(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	d, err := New("./backups")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		"a.snap": "a.snap", "./a.snap": "a.snap", "./backups/a.snap": "a.snap", "backups/x/a.snap": "x/a.snap",
+		filepath.Join(d.abs, "a.snap"): "a.snap", "x//y/./a": "x/y/a", "naïve name.db": "naïve name.db", "..a": "..a",
+	} {
+		if got, err := d.Resolve(path); err != nil || got != want {
+			t.Errorf("%q: %q, %v; want %q", path, got, err, want)
+		}
+	}
+	for _, path := range []string{
+		"", ".", "..", "../a", "x/../../a", "x/../a", "./backups/../../etc/passwd", "/etc/passwd", "/", d.abs, d.abs + "x/a",
+		"backups", "./backups/", "a/", "a\x00b", "a\nb", "a\x1bb", strings.Repeat("a", 2000), d.abs + "/../a", ".konsul-0.tmp",
+	} {
+		if got, err := d.Resolve(path); !errors.Is(err, ErrBadPath) {
+			t.Errorf("%q: %q, %v; want ErrBadPath", path, got, err)
+		}
+	}
+}
+
+func TestSaveAndOpen(t *testing.T) {
+	d := open(t)
+	first := save(t, d, "deep/er/a.snap", at(5, 1))
+	second := save(t, d, "deep/er/a.snap", at(6, 2)) // in place of the first
+	if first.Footer.Sum == second.Footer.Sum {
+		t.Fatal("two backups with one checksum")
+	}
+	f, err := d.Open("deep/er/a.snap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	h, footer, err := snapshot.Verify(f)
+	if err != nil || h.Index != 6 || footer != second.Footer {
+		t.Fatalf("%+v %+v %v", h, footer, err)
+	}
+	info, err := os.Stat(filepath.Join(d.abs, "deep/er/a.snap"))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("mode %v, %v", info.Mode(), err)
+	}
+	if got := names(t, d); len(got) != 1 {
+		t.Fatalf("left over: %v", got)
+	}
+	if _, err := d.Open("nothing"); !errors.Is(err, ErrNotFound) {
+		t.Fatal(err)
+	}
+	if _, err := d.Open("deep/er/a.snap/x"); !errors.Is(err, ErrNotFound) {
+		t.Fatal(err)
+	}
+}
+
+// TestNothingLeadsOut tries links, devices, pipes and directories, to read and to write.
+func TestNothingLeadsOut(t *testing.T) {
+	d := open(t)
+	outside := t.TempDir()
+	secret := filepath.Join(outside, "secret")
+	var whole bytes.Buffer
+	if _, _, err := stream(at(1, 1), 1)(&whole); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(secret, whole.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	save(t, d, "good.snap", at(1, 1))
+	for link, to := range map[string]string{
+		"abs": secret, "up": "../../" + filepath.Base(outside) + "/secret", "dir": outside, "updir": "..", "null": "/dev/null", "loop": "loop",
+	} {
+		if err := os.Symlink(to, filepath.Join(d.abs, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.Mkfifo(filepath.Join(d.abs, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(d.abs, "sub"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"abs", "up", "dir/secret", "updir/x", "null", "loop", "pipe", "sub"} {
+		if f, err := d.Open(path); !errors.Is(err, ErrBadPath) && !errors.Is(err, ErrNotFound) {
+			t.Errorf("reading %s: %v", path, err)
+			_ = f.Close()
+		}
+	}
+	for _, path := range []string{"abs", "up", "dir/secret", "dir/new", "updir/new", "null", "loop", "pipe", "sub", "good.snap/x"} {
+		if err := d.CheckPlace(path); !errors.Is(err, ErrBadPath) {
+			t.Errorf("a place at %s: %v", path, err)
+		}
+		if _, err := d.Save(stream(at(9, 1), 1), func(snapshot.Header) string { return path }); !errors.Is(err, ErrBadPath) {
+			t.Errorf("writing %s: %v", path, err)
+		}
+	}
+	if b, err := os.ReadFile(secret); err != nil || !bytes.Equal(b, whole.Bytes()) {
+		t.Fatal("a file outside was changed", err)
+	}
+	if entries, err := os.ReadDir(outside); err != nil || len(entries) != 1 {
+		t.Fatal("something was written outside", entries, err)
+	}
+	list, err := d.List()
+	if err != nil || len(list) != 1 || list[0].Name != "good.snap" {
+		t.Fatalf("%+v, %v", list, err)
+	}
+}
+
+func TestAFailedSaveLeavesTheOldOne(t *testing.T) {
+	d := open(t)
+	save(t, d, "a", at(5, 1))
+	broken := errors.New("broken")
+	_, err := d.Save(func(w io.Writer) (snapshot.Header, snapshot.Footer, error) {
+		_, _ = w.Write(make([]byte, 100_000))
+		return snapshot.Header{}, snapshot.Footer{}, broken
+	}, func(snapshot.Header) string { return "a" })
+	if !errors.Is(err, broken) {
+		t.Fatal(err)
+	}
+	if got := names(t, d); len(got) != 1 || got[0] != "a" {
+		t.Fatalf("left over: %v", got)
+	}
+	list, err := d.List()
+	if err != nil || len(list) != 1 || list[0].Header.Index != 5 {
+		t.Fatalf("%+v %v", list, err)
+	}
+}
+
+// TestSweep: what a crash left goes, what somebody is writing stays.
+func TestSweep(t *testing.T) {
+	d := open(t)
+	save(t, d, "a", at(5, 1))
+	if err := os.WriteFile(filepath.Join(d.abs, ".konsul-0123.tmp"), []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := d.Save(func(w io.Writer) (snapshot.Header, snapshot.Footer, error) {
+		d.Sweep(hclog.NewNullLogger())
+		if got := names(t, d); len(got) != 2 {
+			t.Errorf("while one is written: %v", got)
+		}
+		return stream(at(6, 1), 1)(w)
+	}, func(snapshot.Header) string { return "b" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := names(t, d); len(got) != 2 || got[0] != "a" || got[1] != "b" {
+		t.Fatal(got)
+	}
+}
+
+func TestScheduledBackupsArePruned(t *testing.T) {
+	d := open(t)
+	save(t, d, "mine.snap", at(1, 0))
+	for i := range 5 {
+		if _, err := d.SaveScheduled(stream(at(uint64(10+i), 1+i), 1), 3, hclog.NewNullLogger()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list, err := d.List()
+	var indexes []uint64
+	for _, i := range list {
+		indexes = append(indexes, i.Header.Index)
+	}
+	if err != nil || fmt.Sprint(indexes) != "[1 12 13 14]" {
+		t.Fatalf("%v, %v", indexes, err)
+	}
+	if last, err := d.LastScheduled(); err != nil || last.Second() != 5 {
+		t.Fatal(last, err)
+	}
+}
+
+func TestDefaultName(t *testing.T) {
+	h := at(42, 5)
+	if got := DefaultName(h); got != "konsul-20260102T030405Z-42.snap" {
+		t.Fatal(got)
+	}
+	h.Since = 7
+	if got := DefaultName(h); got != "konsul-20260102T030405Z-42-since-7.snap" {
+		t.Fatal(got)
+	}
+}
+
+func TestChain(t *testing.T) {
+	var full, inc bytes.Buffer
+	if _, _, err := stream(at(5, 1), 10)(&full); err != nil {
+		t.Fatal(err)
+	}
+	h := at(8, 2)
+	h.Since = 5
+	if _, _, err := stream(h, 3)(&inc); err != nil {
+		t.Fatal(err)
+	}
+	files := []File{bytes.NewReader(full.Bytes()), bytes.NewReader(inc.Bytes())}
+	c, err := NewChain(t.Context(), files, []string{"full", "inc"})
+	if err != nil || c.Header.Index != 8 || c.Bytes != int64(full.Len()+inc.Len()) {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	var last int64
+	src, err := c.Source(t.Context(), func(n int64) { last = n })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, err := snapshot.Copy(io.Discard, src); err != nil || f.Records != 10 || last != c.Bytes {
+		t.Fatalf("%+v %v, read %d of %d", f, err, last, c.Bytes)
+	}
+	if _, err := NewChain(t.Context(), []File{files[1], files[0]}, []string{"inc", "full"}); !errors.Is(err, snapshot.ErrChain) {
+		t.Fatal(err)
+	}
+	other := bytes.Clone(full.Bytes())
+	other[len(other)/2] ^= 4
+	if _, err := NewChain(t.Context(), []File{bytes.NewReader(other)}, []string{"full"}); !errors.Is(err, snapshot.ErrCorrupt) || !strings.Contains(err.Error(), "full: ") {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := NewChain(ended, files[:1], []string{"full"}); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+}
