@@ -2,6 +2,7 @@ package fsm_test
 
 import (
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -12,29 +13,42 @@ import (
 )
 
 // FuzzApply: any message that passes Validate applies, does what the model says,
-// and does it again when it is replayed.
+// and does it again when it is replayed; then a minute passes.
 func FuzzApply(f *testing.F) {
 	g, model := NewGenerator(1, 6), NewModel()
-	for range 60 {
+	typ, last := uint8(command.Type_TYPE_TICK), []byte{}
+	for range 120 {
 		c := g.Next(model)
 		model.Apply(c)
 		b, err := proto.Marshal(c.Message)
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add(uint8(c.Type), b, []byte{}, c.Key)
+		f.Add(uint8(c.Type), b, typ, last, c.Key, c.Stamp%int64(20*time.Second))
+		typ, last = uint8(c.Type), b
 	}
-	f.Fuzz(func(t *testing.T, typ uint8, first, second []byte, key string) {
+	second := int64(time.Second)
+	f.Fuzz(func(t *testing.T, typ1 uint8, first []byte, typ2 uint8, then []byte, key string, stamp int64) {
+		stamp &= 1<<60 - 1
 		commands := []Command{
-			txnCommand(Set("a/0", "1"), Set("c3", "2")),
+			txnCommand(Set("a/0", "1"), Set("c3", "2"), setTTL("a/5", "3", 5*time.Second)),
+			{Type: command.Type_TYPE_SERVICE_SET, Stamp: second, Message: &command.ServiceSet{Name: "web", Id: "a", Node: "n1", Ttl: 5 * second, Checks: []*command.Check{
+				{Id: "c0", Kind: command.Check_TTL, Ttl: 4 * second, Status: command.Check_PASSING}}}},
+			{Type: command.Type_TYPE_CHECK_SET, Stamp: second, Message: &command.CheckSet{Node: "n1", Check: &command.Check{
+				Id: "c0", Kind: command.Check_TTL, Ttl: 4 * second, Status: command.Check_PASSING}}},
+			{Type: command.Type_TYPE_SESSION_CREATE, Stamp: 2 * second, Message: &command.SessionCreate{Id: "s0", Ttl: 5 * second, LockDelay: 2 * second}},
+			{Type: command.Type_TYPE_SESSION_CREATE, Message: &command.SessionCreate{Id: "s1", Behavior: command.SessionCreate_DELETE}},
+			txnCommand(acquire("a/0", "s0"), acquire("lock", "s1")),
 			txnCommand(Set("a/0", "2"), Delete("c3")),
 		}
-		for _, b := range [][]byte{first, second} {
-			if c, ok := fuzzed(command.Type(typ), b, key); ok {
-				commands = append(commands, c)
-			}
-			typ, key = uint8(command.Type_TYPE_TXN), ""
+		if c, ok := fuzzed(command.Type(typ1), first, key); ok {
+			c.Stamp = stamp
+			commands = append(commands, c, Command{Type: command.Type_TYPE_TICK, Message: &command.Tick{}, Stamp: stamp})
 		}
+		if c, ok := fuzzed(command.Type(typ2), then, ""); ok {
+			commands = append(commands, c)
+		}
+		commands = append(commands, Command{Type: command.Type_TYPE_TICK, Message: &command.Tick{}, Stamp: int64(time.Minute)})
 		checkAgainstModel(t, commands)
 	})
 }

@@ -128,19 +128,6 @@ func TestInvalid(t *testing.T) {
 	}
 }
 
-func typeOf(m proto.Message) command.Type {
-	switch m.(type) {
-	case *command.Txn:
-		return command.Type_TYPE_TXN
-	case *command.ClusterInit:
-		return command.Type_TYPE_CLUSTER_INIT
-	case *command.MemberSet:
-		return command.Type_TYPE_MEMBER_SET
-	default:
-		return command.Type_TYPE_MEMBER_REMOVE
-	}
-}
-
 func TestEncodeLimits(t *testing.T) {
 	encode := func(key string, m proto.Message) error {
 		_, err := command.Encode(&command.Header{IdempotencyKey: key}, command.Type_TYPE_TXN, m)
