@@ -36,6 +36,7 @@ type FSM struct {
 	// applied is the newest index that was applied here, for the counts.
 	applied uint64
 	tx      entryTx // of the entry being applied
+	tx      entryTx // of the entry being applied
 
 	// reset is the index from which on entries count since the last restore; passed is
 	// the newest of those before it that was applied, without effect.
