@@ -2,7 +2,6 @@ package api
 
 import (
 	"net/http"
-	"slices"
 
 	"github.com/neogan74/konsul/fsm"
 	"github.com/neogan74/konsul/fsm/command"
@@ -83,16 +82,9 @@ func (c *call) serviceCheckUpdate() error {
 }
 
 func instanceCheck(v View, name, id, check string) (*record.Check, error) {
-	all, err := v.Instances(name)
-	if err != nil {
-		return nil, err
-	}
-	for _, in := range all {
-		if in.Id != id {
-			continue
-		}
-		if i := slices.IndexFunc(in.Checks, func(c *record.Check) bool { return c.Id == check }); i >= 0 {
-			return in.Checks[i], nil
+	for _, c := range serviceAt(v, name, id).GetChecks() {
+		if c.Id == check {
+			return c, nil
 		}
 	}
 	return nil, nil
@@ -103,7 +95,7 @@ func instanceCheck(v View, name, id, check string) (*record.Check, error) {
 func (c *call) onlyTTL(find func(View) (*record.Check, error)) error {
 	v, err := c.s.node.ViewAt(c.s.node.Published())
 	if err != nil {
-		return err
+		return nil // there is no state here just now
 	}
 	defer v.Close()
 	check, err := find(v)

@@ -313,7 +313,7 @@ func TestRegistryOnRealCluster(t *testing.T) {
 	_, servers := startCluster(t, 3)
 	watch := servers[2].Watch("/watch?services=true")
 	for i, s := range servers {
-		index := s.PutJSON("/services/web", fmt.Sprintf(`{"id":"w%d","address":"h","port":1,"ttl":"300ms"}`, i)).Want(200).Index()
+		index := s.PutJSON("/services/web", fmt.Sprintf(`{"id":"w%d","address":"h","port":1}`, i)).Want(200).Index()
 		node := s.Get("/cluster/status").Want(200).String("node_id")
 		for _, other := range servers {
 			a := other.Get("/services/web").Want(200)
@@ -327,22 +327,18 @@ func TestRegistryOnRealCluster(t *testing.T) {
 			}
 		}
 	}
-	begin := time.Now()
-	for put, deleted := 0, 0; deleted < 3; {
-		switch f := watch.Next(); f.Event {
-		case "put":
-			put++
-		case "delete":
+	for i := range servers {
+		s := servers[(i+1)%len(servers)] // registered anew elsewhere, it belongs there
+		s.PutJSON("/services/web", fmt.Sprintf(`{"id":"w%d","address":"h","port":1,"ttl":"300ms"}`, i)).Want(200)
+	}
+	for deleted := 0; deleted < len(servers); {
+		if watch.Next().Event == "delete" {
 			deleted++
 		}
 	}
-	if took := time.Since(begin); took > 5*time.Second {
-		t.Errorf("%v until all had expired", took)
-	}
 	for _, s := range servers {
 		s.Get("/services/web").Want(410, "service_expired")
-		s.Put("/kv/short?ttl=200ms", "x").Want(200)
-		index := s.Get("/kv/short").Want(200).Index()
+		index := s.Put("/kv/short?ttl=200ms", "x").Want(200).Index()
 		s.Get(fmt.Sprintf("/kv/short?wait=10s&index=%d", index)).Want(404, "key_not_found")
 	}
 }
