@@ -37,6 +37,10 @@ type FSM struct {
 	applied uint64
 	tx      entryTx // of the entry being applied
 
+	// reset is the index from which on entries count since the last restore; passed is
+	// the newest of those before it that was applied, without effect.
+	reset, passed atomic.Uint64
+
 	clock     clock
 	deadlines deadlines
 
@@ -86,7 +90,8 @@ func New(db *persistence.DB, log hclog.Logger, reg prometheus.Registerer, opts .
 	if err := f.startClock(); err != nil {
 		return nil, err
 	}
-	if f.applied = db.Published(); f.applied > 0 && !db.Counted() {
+	// After a restore what the log's newest snapshot counted is another state's.
+	if f.applied = db.Published(); f.applied > 0 && (!db.Counted() || f.applied == f.reset.Load()) {
 		f.recount(f.applied)
 	}
 	return f, nil

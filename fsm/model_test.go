@@ -171,7 +171,8 @@ func TestModel(t *testing.T) {
 	// The histories are worth something only if they meet what can happen.
 	for code, name := range command.Result_Code_name {
 		switch command.Result_Code(code) {
-		case command.Result_RESULT_TOO_LARGE, command.Result_LIMIT: // tests of their own
+		case command.Result_RESULT_TOO_LARGE, command.Result_LIMIT,
+			command.Result_RESTORING, command.Result_RESTORE_LOST, command.Result_RESTORE_REFUSED: // tests of their own
 		default:
 			if met[command.Result_Code(code)] < 10 {
 				t.Errorf("%s was answered %d times", name, met[command.Result_Code(code)])

@@ -1,6 +1,8 @@
 package fsm
 
 import (
+	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -36,8 +38,13 @@ func (f *FSM) replace(rc io.ReadCloser) (snapshot.Header, error) {
 	defer rc.Close() // only read; all of it was verified
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	in := bufio.NewReaderSize(rc, snapshot.MaxHeaderBytes)
+	if header, ok := f.hasReset(in); ok {
+		f.SetSnapshotIndex(header.Index, time.Unix(0, header.CreatedAt))
+		return header, nil
+	}
 	f.hub.suspend()
-	header, err := f.db.Replace(f.ctx, rc)
+	header, err := f.db.Replace(f.ctx, in)
 	if err != nil {
 		return header, err
 	}
@@ -48,7 +55,7 @@ func (f *FSM) replace(rc io.ReadCloser) (snapshot.Header, error) {
 		at = index
 		f.db.Publish(at)
 	}
-	if err := f.startClock(); err != nil {
+	if err := errors.Join(f.loadReset(), f.startClock()); err != nil {
 		return header, err
 	}
 	f.hub.resume(at)

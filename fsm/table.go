@@ -34,6 +34,7 @@ func newTable() table {
 	t.register(command.Type_TYPE_SESSION_CREATE, applySessionCreate)
 	t.register(command.Type_TYPE_SESSION_RENEW, applySessionRenew)
 	t.register(command.Type_TYPE_SESSION_DESTROY, applySessionDestroy)
+	t.register(command.Type_TYPE_RESTORE, applyRestore)
 	return t
 }
 

@@ -136,6 +136,9 @@ func (s *Store) propose(ctx context.Context, data []byte) (*command.Result, erro
 	if s.raft.State() != raft.Leader {
 		return nil, ErrNotLeader
 	}
+	if s.jumping() {
+		return nil, fmt.Errorf("%w: a restore is being completed", ErrNotReady)
+	}
 	p := &proposal{size: int64(len(data)), done: make(chan struct{})}
 	if !s.waiter.admit(p.size) {
 		return nil, ErrOverloaded
@@ -231,6 +234,9 @@ func settle(f raft.ApplyFuture) (*command.Result, error) {
 		return nil, outcome(err)
 	}
 	res, ok := f.Response().(*command.Result)
+	if ok && res.Code == command.Result_RESTORING {
+		return nil, fmt.Errorf("%w: it came between a restore and the index from which that counts", ErrNotReady)
+	}
 	if !ok {
 		return nil, fmt.Errorf("%w: the state machine answered %T", ErrOutcomeUnknown, f.Response())
 	}

@@ -152,6 +152,9 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	if err := s.flush.all(); err != nil {
 		return fmt.Errorf("appending to log: %w", err)
 	}
+	if err := s.cutBehind(logs[0].Index); err != nil {
+		return fmt.Errorf("appending to log: %w", err)
+	}
 	if stamp := s.stamp.Load(); stamp != nil {
 		if err := (*stamp)(logs); err != nil {
 			return fmt.Errorf("appending to log: %w", err)
@@ -263,6 +266,11 @@ func (s *logStore) DeleteRange(from, to uint64) error {
 			"other members lost committed data; save %s before anything else", ErrDamaged, from, applied, s.dir)
 		s.fatal(err)
 		return err
+	}
+	if to >= last { // the file that is being synced may go
+		if err := s.flush.all(); err != nil {
+			return fmt.Errorf("truncating log: %w", err)
+		}
 	}
 	s.cache.truncate(from, to)
 	if err := inner.DeleteRange(from, to); err != nil {

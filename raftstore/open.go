@@ -67,10 +67,10 @@ func (s *Store) open() error {
 	if err := s.id.confirm(found.header.ClusterID); err != nil {
 		return err
 	}
-	s.logs.applied = s.db.Published
 	if s.fsm, err = fsm.New(s.db, s.log, s.metrics.reg, fsm.WithFatal(s.cfg.Fatal)); err != nil {
 		return err
 	}
+	s.logs.applied = s.fsm.LogApplied
 	if found.newest != nil && !found.restore {
 		s.fsm.SetSnapshotIndex(found.newest.Index, madeAt(found.header))
 	}
@@ -179,6 +179,7 @@ func (s *Store) begin() {
 	s.ticker.Store(ticks)
 	s.disk.onFull, s.disk.starved = s.giveUpLeadership, s.db.ShortOfSpace
 	for _, fn := range []func(){
+		s.watchRestores,
 		func() { s.disk.run(s.stop) }, s.watchLeadership, s.watchStall, s.watchMembership, s.waiter.run, s.commits.run, ticks.run,
 	} {
 		s.wg.Add(1)

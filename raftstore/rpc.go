@@ -17,6 +17,7 @@ const (
 	methodApply     uint16 = 1 // an encoded command -> command.Result; leader
 	methodReadIndex uint16 = 2 // nothing -> readProof; leader
 	methodMember    uint16 = 3 // nothing -> nothing, or ErrNotMember; leader
+	methodApplied   uint16 = 5 // an index -> whether it is applied, after a wait; any node
 )
 
 // wireCodes are the errors that keep their meaning between nodes. Codes are
@@ -81,6 +82,7 @@ func (s *Store) registerMethods() {
 	s.server.Handle(methodApply, s.handleApply)
 	s.server.Handle(methodReadIndex, s.handleReadIndex)
 	s.server.Handle(methodMember, s.handleMember)
+	s.server.Handle(methodApplied, s.handleApplied)
 }
 
 // handleApply proposes for another node. It never forwards: the caller looks

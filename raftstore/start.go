@@ -137,7 +137,7 @@ func (r *recovery) engine(snapIndex uint64) (db *persistence.DB, fresh bool, err
 		return db, false, nil
 	case !r.cfg.SyncWrites && !r.clean && (r.last > 0 || snapIndex > 0):
 		why = "writes are not synced and the last shutdown was not clean"
-	case db.MaxVersion() > max(r.last, snapIndex):
+	case db.MaxVersion() > max(r.last, snapIndex) && !restoredAhead(db, max(r.last, snapIndex)):
 		newest := db.MaxVersion()
 		why = fmt.Sprintf("it has entries up to %d, but the log and the snapshots only up to %d", newest, max(r.last, snapIndex))
 		if r.last == 0 && snapIndex == 0 && r.term == 0 {

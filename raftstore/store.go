@@ -64,6 +64,8 @@ type Store struct {
 	shutErr   error
 	shutDone  chan struct{}
 	stalled   atomic.Bool
+	// restoring is the restore that this node is carrying out.
+	restoring atomic.Pointer[string]
 }
 
 // NodeID is this node's name in the cluster.

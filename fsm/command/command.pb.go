@@ -50,6 +50,7 @@ const (
 	Type_TYPE_SESSION_CREATE  Type = 12 // SessionCreate
 	Type_TYPE_SESSION_RENEW   Type = 13 // SessionRenew
 	Type_TYPE_SESSION_DESTROY Type = 14 // SessionDestroy
+	Type_TYPE_RESTORE         Type = 20 // Restore
 )
 
 // Enum value maps for Type.
@@ -70,6 +71,7 @@ var (
 		12: "TYPE_SESSION_CREATE",
 		13: "TYPE_SESSION_RENEW",
 		14: "TYPE_SESSION_DESTROY",
+		20: "TYPE_RESTORE",
 	}
 	Type_value = map[string]int32{
 		"TYPE_UNSPECIFIED":     0,
@@ -87,6 +89,7 @@ var (
 		"TYPE_SESSION_CREATE":  12,
 		"TYPE_SESSION_RENEW":   13,
 		"TYPE_SESSION_DESTROY": 14,
+		"TYPE_RESTORE":         20,
 	}
 )
 
@@ -440,6 +443,64 @@ func (SessionCreate_Behavior) EnumDescriptor() ([]byte, []int) {
 	return file_fsm_command_command_proto_rawDescGZIP(), []int{16, 0}
 }
 
+type Restore_Step int32
+
+const (
+	Restore_STEP_UNSPECIFIED Restore_Step = 0
+	// BEGIN forgets the pieces of an earlier restore that was not committed.
+	Restore_BEGIN Restore_Step = 1
+	// CHUNK adds a piece. Of another restore, or out of order: RESTORE_LOST.
+	Restore_CHUNK Restore_Step = 2
+	// COMMIT: after it, entries up to Result.index have no effect (RESTORING).
+	Restore_COMMIT Restore_Step = 3
+	Restore_ABORT  Restore_Step = 4
+)
+
+// Enum value maps for Restore_Step.
+var (
+	Restore_Step_name = map[int32]string{
+		0: "STEP_UNSPECIFIED",
+		1: "BEGIN",
+		2: "CHUNK",
+		3: "COMMIT",
+		4: "ABORT",
+	}
+	Restore_Step_value = map[string]int32{
+		"STEP_UNSPECIFIED": 0,
+		"BEGIN":            1,
+		"CHUNK":            2,
+		"COMMIT":           3,
+		"ABORT":            4,
+	}
+)
+
+func (x Restore_Step) Enum() *Restore_Step {
+	p := new(Restore_Step)
+	*p = x
+	return p
+}
+
+func (x Restore_Step) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Restore_Step) Descriptor() protoreflect.EnumDescriptor {
+	return file_fsm_command_command_proto_enumTypes[7].Descriptor()
+}
+
+func (Restore_Step) Type() protoreflect.EnumType {
+	return &file_fsm_command_command_proto_enumTypes[7]
+}
+
+func (x Restore_Step) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Restore_Step.Descriptor instead.
+func (Restore_Step) EnumDescriptor() ([]byte, []int) {
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{19, 0}
+}
+
 type Result_Code int32
 
 const (
@@ -468,6 +529,13 @@ const (
 	Result_EXISTS Result_Code = 12
 	// LIMIT: the state has as many of something as it may: Result.limit.
 	Result_LIMIT Result_Code = 13
+	// RESTORING: the entry came between a restore and the index from which it counts. It had
+	// no effect and never will.
+	Result_RESTORING Result_Code = 20
+	// RESTORE_LOST: another restore began meanwhile.
+	Result_RESTORE_LOST Result_Code = 21
+	// RESTORE_REFUSED: the pieces are not a whole backup.
+	Result_RESTORE_REFUSED Result_Code = 22
 )
 
 // Enum value maps for Result_Code.
@@ -487,6 +555,9 @@ var (
 		11: "CHECK_NOT_FOUND",
 		12: "EXISTS",
 		13: "LIMIT",
+		20: "RESTORING",
+		21: "RESTORE_LOST",
+		22: "RESTORE_REFUSED",
 	}
 	Result_Code_value = map[string]int32{
 		"OK":                0,
@@ -503,6 +574,9 @@ var (
 		"CHECK_NOT_FOUND":   11,
 		"EXISTS":            12,
 		"LIMIT":             13,
+		"RESTORING":         20,
+		"RESTORE_LOST":      21,
+		"RESTORE_REFUSED":   22,
 	}
 )
 
@@ -517,11 +591,11 @@ func (x Result_Code) String() string {
 }
 
 func (Result_Code) Descriptor() protoreflect.EnumDescriptor {
-	return file_fsm_command_command_proto_enumTypes[7].Descriptor()
+	return file_fsm_command_command_proto_enumTypes[8].Descriptor()
 }
 
 func (Result_Code) Type() protoreflect.EnumType {
-	return &file_fsm_command_command_proto_enumTypes[7]
+	return &file_fsm_command_command_proto_enumTypes[8]
 }
 
 func (x Result_Code) Number() protoreflect.EnumNumber {
@@ -530,7 +604,7 @@ func (x Result_Code) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Result_Code.Descriptor instead.
 func (Result_Code) EnumDescriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{19, 0}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{20, 0}
 }
 
 type Header struct {
@@ -1813,6 +1887,105 @@ func (x *SessionDestroy) GetId() string {
 	return ""
 }
 
+// Restore replaces the whole state by that of a backup, in steps: its file is put
+// into the state piece by piece, and the COMMIT makes it the state, on every node at
+// the same entry. Every step may be repeated.
+type Restore struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Step  Restore_Step           `protobuf:"varint,1,opt,name=step,proto3,enum=konsul.command.v1.Restore_Step" json:"step,omitempty"`
+	// id is random, made by who restores.
+	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// node is who restores, for BEGIN.
+	Node string `protobuf:"bytes,3,opt,name=node,proto3" json:"node,omitempty"`
+	// seq counts the pieces from 0, for CHUNK; chunks is how many there are, for COMMIT.
+	Seq    uint64 `protobuf:"varint,4,opt,name=seq,proto3" json:"seq,omitempty"`
+	Data   []byte `protobuf:"bytes,5,opt,name=data,proto3" json:"data,omitempty"`
+	Chunks uint64 `protobuf:"varint,6,opt,name=chunks,proto3" json:"chunks,omitempty"`
+	// sha256 is of all pieces, for COMMIT.
+	Sha256        []byte `protobuf:"bytes,7,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Restore) Reset() {
+	*x = Restore{}
+	mi := &file_fsm_command_command_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Restore) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Restore) ProtoMessage() {}
+
+func (x *Restore) ProtoReflect() protoreflect.Message {
+	mi := &file_fsm_command_command_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Restore.ProtoReflect.Descriptor instead.
+func (*Restore) Descriptor() ([]byte, []int) {
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Restore) GetStep() Restore_Step {
+	if x != nil {
+		return x.Step
+	}
+	return Restore_STEP_UNSPECIFIED
+}
+
+func (x *Restore) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Restore) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Restore) GetSeq() uint64 {
+	if x != nil {
+		return x.Seq
+	}
+	return 0
+}
+
+func (x *Restore) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *Restore) GetChunks() uint64 {
+	if x != nil {
+		return x.Chunks
+	}
+	return 0
+}
+
+func (x *Restore) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
 // Result is the answer of applying a command; the same on every node.
 type Result struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1846,7 +2019,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_fsm_command_command_proto_msgTypes[19]
+	mi := &file_fsm_command_command_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1858,7 +2031,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[19]
+	mi := &file_fsm_command_command_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1871,7 +2044,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{19}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Result) GetCode() Result_Code {
@@ -1990,7 +2163,7 @@ type OpResult struct {
 
 func (x *OpResult) Reset() {
 	*x = OpResult{}
-	mi := &file_fsm_command_command_proto_msgTypes[20]
+	mi := &file_fsm_command_command_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2002,7 +2175,7 @@ func (x *OpResult) String() string {
 func (*OpResult) ProtoMessage() {}
 
 func (x *OpResult) ProtoReflect() protoreflect.Message {
-	mi := &file_fsm_command_command_proto_msgTypes[20]
+	mi := &file_fsm_command_command_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2015,7 +2188,7 @@ func (x *OpResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpResult.ProtoReflect.Descriptor instead.
 func (*OpResult) Descriptor() ([]byte, []int) {
-	return file_fsm_command_command_proto_rawDescGZIP(), []int{20}
+	return file_fsm_command_command_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *OpResult) GetFound() bool {
@@ -2211,7 +2384,22 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\fSessionRenew\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\" \n" +
 	"\x0eSessionDestroy\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\"\x9c\x05\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x83\x02\n" +
+	"\aRestore\x123\n" +
+	"\x04step\x18\x01 \x01(\x0e2\x1f.konsul.command.v1.Restore.StepR\x04step\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x12\n" +
+	"\x04node\x18\x03 \x01(\tR\x04node\x12\x10\n" +
+	"\x03seq\x18\x04 \x01(\x04R\x03seq\x12\x12\n" +
+	"\x04data\x18\x05 \x01(\fR\x04data\x12\x16\n" +
+	"\x06chunks\x18\x06 \x01(\x04R\x06chunks\x12\x16\n" +
+	"\x06sha256\x18\a \x01(\fR\x06sha256\"I\n" +
+	"\x04Step\x12\x14\n" +
+	"\x10STEP_UNSPECIFIED\x10\x00\x12\t\n" +
+	"\x05BEGIN\x10\x01\x12\t\n" +
+	"\x05CHUNK\x10\x02\x12\n" +
+	"\n" +
+	"\x06COMMIT\x10\x03\x12\t\n" +
+	"\x05ABORT\x10\x04\"\xd2\x05\n" +
 	"\x06Result\x122\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x1e.konsul.command.v1.Result.CodeR\x04code\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1c\n" +
@@ -2227,7 +2415,7 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\x05count\x18\v \x01(\x04R\x05count\x12!\n" +
 	"\fcreate_index\x18\f \x01(\x04R\vcreateIndex\x12\x12\n" +
 	"\x04more\x18\r \x01(\bR\x04more\x12\x10\n" +
-	"\x03ttl\x18\x0e \x01(\x03R\x03ttl\"\xf7\x01\n" +
+	"\x03ttl\x18\x0e \x01(\x03R\x03ttl\"\xad\x02\n" +
 	"\x04Code\x12\x06\n" +
 	"\x02OK\x10\x00\x12\x10\n" +
 	"\fCAS_CONFLICT\x10\x01\x12\x0e\n" +
@@ -2247,7 +2435,10 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\x0fCHECK_NOT_FOUND\x10\v\x12\n" +
 	"\n" +
 	"\x06EXISTS\x10\f\x12\t\n" +
-	"\x05LIMIT\x10\r\"\xe5\x01\n" +
+	"\x05LIMIT\x10\r\x12\r\n" +
+	"\tRESTORING\x10\x14\x12\x10\n" +
+	"\fRESTORE_LOST\x10\x15\x12\x13\n" +
+	"\x0fRESTORE_REFUSED\x10\x16\"\xe5\x01\n" +
 	"\bOpResult\x12\x14\n" +
 	"\x05found\x18\x01 \x01(\bR\x05found\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\fR\x05value\x12\x14\n" +
@@ -2257,7 +2448,7 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\adeleted\x18\x06 \x01(\x04R\adeleted\x12\x1d\n" +
 	"\n" +
 	"lock_index\x18\a \x01(\x04R\tlockIndex\x12\x18\n" +
-	"\asession\x18\b \x01(\tR\asession*\xcd\x02\n" +
+	"\asession\x18\b \x01(\tR\asession*\xdf\x02\n" +
 	"\x04Type\x12\x14\n" +
 	"\x10TYPE_UNSPECIFIED\x10\x00\x12\f\n" +
 	"\bTYPE_TXN\x10\x01\x12\x15\n" +
@@ -2274,7 +2465,8 @@ const file_fsm_command_command_proto_rawDesc = "" +
 	"\x11TYPE_CHECK_UPDATE\x10\v\x12\x17\n" +
 	"\x13TYPE_SESSION_CREATE\x10\f\x12\x16\n" +
 	"\x12TYPE_SESSION_RENEW\x10\r\x12\x18\n" +
-	"\x14TYPE_SESSION_DESTROY\x10\x0eB(Z&github.com/neogan74/konsul/fsm/commandb\x06proto3"
+	"\x14TYPE_SESSION_DESTROY\x10\x0e\x12\x10\n" +
+	"\fTYPE_RESTORE\x10\x14B(Z&github.com/neogan74/konsul/fsm/commandb\x06proto3"
 
 var (
 	file_fsm_command_command_proto_rawDescOnce sync.Once
@@ -2288,8 +2480,8 @@ func file_fsm_command_command_proto_rawDescGZIP() []byte {
 	return file_fsm_command_command_proto_rawDescData
 }
 
-var file_fsm_command_command_proto_enumTypes = make([]protoimpl.EnumInfo, 8)
-var file_fsm_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_fsm_command_command_proto_enumTypes = make([]protoimpl.EnumInfo, 9)
+var file_fsm_command_command_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_fsm_command_command_proto_goTypes = []any{
 	(Type)(0),                   // 0: konsul.command.v1.Type
 	(Op_Kind)(0),                // 1: konsul.command.v1.Op.Kind
@@ -2298,50 +2490,53 @@ var file_fsm_command_command_proto_goTypes = []any{
 	(Check_Kind)(0),             // 4: konsul.command.v1.Check.Kind
 	(Check_Status)(0),           // 5: konsul.command.v1.Check.Status
 	(SessionCreate_Behavior)(0), // 6: konsul.command.v1.SessionCreate.Behavior
-	(Result_Code)(0),            // 7: konsul.command.v1.Result.Code
-	(*Header)(nil),              // 8: konsul.command.v1.Header
-	(*Op)(nil),                  // 9: konsul.command.v1.Op
-	(*Compare)(nil),             // 10: konsul.command.v1.Compare
-	(*Txn)(nil),                 // 11: konsul.command.v1.Txn
-	(*ClusterInit)(nil),         // 12: konsul.command.v1.ClusterInit
-	(*MemberSet)(nil),           // 13: konsul.command.v1.MemberSet
-	(*MemberRemove)(nil),        // 14: konsul.command.v1.MemberRemove
-	(*Tick)(nil),                // 15: konsul.command.v1.Tick
-	(*Check)(nil),               // 16: konsul.command.v1.Check
-	(*Pair)(nil),                // 17: konsul.command.v1.Pair
-	(*ServiceSet)(nil),          // 18: konsul.command.v1.ServiceSet
-	(*ServiceDelete)(nil),       // 19: konsul.command.v1.ServiceDelete
-	(*Heartbeat)(nil),           // 20: konsul.command.v1.Heartbeat
-	(*CheckSet)(nil),            // 21: konsul.command.v1.CheckSet
-	(*CheckDelete)(nil),         // 22: konsul.command.v1.CheckDelete
-	(*CheckUpdate)(nil),         // 23: konsul.command.v1.CheckUpdate
-	(*SessionCreate)(nil),       // 24: konsul.command.v1.SessionCreate
-	(*SessionRenew)(nil),        // 25: konsul.command.v1.SessionRenew
-	(*SessionDestroy)(nil),      // 26: konsul.command.v1.SessionDestroy
-	(*Result)(nil),              // 27: konsul.command.v1.Result
-	(*OpResult)(nil),            // 28: konsul.command.v1.OpResult
+	(Restore_Step)(0),           // 7: konsul.command.v1.Restore.Step
+	(Result_Code)(0),            // 8: konsul.command.v1.Result.Code
+	(*Header)(nil),              // 9: konsul.command.v1.Header
+	(*Op)(nil),                  // 10: konsul.command.v1.Op
+	(*Compare)(nil),             // 11: konsul.command.v1.Compare
+	(*Txn)(nil),                 // 12: konsul.command.v1.Txn
+	(*ClusterInit)(nil),         // 13: konsul.command.v1.ClusterInit
+	(*MemberSet)(nil),           // 14: konsul.command.v1.MemberSet
+	(*MemberRemove)(nil),        // 15: konsul.command.v1.MemberRemove
+	(*Tick)(nil),                // 16: konsul.command.v1.Tick
+	(*Check)(nil),               // 17: konsul.command.v1.Check
+	(*Pair)(nil),                // 18: konsul.command.v1.Pair
+	(*ServiceSet)(nil),          // 19: konsul.command.v1.ServiceSet
+	(*ServiceDelete)(nil),       // 20: konsul.command.v1.ServiceDelete
+	(*Heartbeat)(nil),           // 21: konsul.command.v1.Heartbeat
+	(*CheckSet)(nil),            // 22: konsul.command.v1.CheckSet
+	(*CheckDelete)(nil),         // 23: konsul.command.v1.CheckDelete
+	(*CheckUpdate)(nil),         // 24: konsul.command.v1.CheckUpdate
+	(*SessionCreate)(nil),       // 25: konsul.command.v1.SessionCreate
+	(*SessionRenew)(nil),        // 26: konsul.command.v1.SessionRenew
+	(*SessionDestroy)(nil),      // 27: konsul.command.v1.SessionDestroy
+	(*Restore)(nil),             // 28: konsul.command.v1.Restore
+	(*Result)(nil),              // 29: konsul.command.v1.Result
+	(*OpResult)(nil),            // 30: konsul.command.v1.OpResult
 }
 var file_fsm_command_command_proto_depIdxs = []int32{
 	1,  // 0: konsul.command.v1.Op.kind:type_name -> konsul.command.v1.Op.Kind
 	2,  // 1: konsul.command.v1.Compare.target:type_name -> konsul.command.v1.Compare.Target
 	3,  // 2: konsul.command.v1.Compare.operator:type_name -> konsul.command.v1.Compare.Operator
-	10, // 3: konsul.command.v1.Txn.compare:type_name -> konsul.command.v1.Compare
-	9,  // 4: konsul.command.v1.Txn.then:type_name -> konsul.command.v1.Op
-	9,  // 5: konsul.command.v1.Txn.else:type_name -> konsul.command.v1.Op
+	11, // 3: konsul.command.v1.Txn.compare:type_name -> konsul.command.v1.Compare
+	10, // 4: konsul.command.v1.Txn.then:type_name -> konsul.command.v1.Op
+	10, // 5: konsul.command.v1.Txn.else:type_name -> konsul.command.v1.Op
 	4,  // 6: konsul.command.v1.Check.kind:type_name -> konsul.command.v1.Check.Kind
 	5,  // 7: konsul.command.v1.Check.status:type_name -> konsul.command.v1.Check.Status
-	17, // 8: konsul.command.v1.ServiceSet.meta:type_name -> konsul.command.v1.Pair
-	16, // 9: konsul.command.v1.ServiceSet.checks:type_name -> konsul.command.v1.Check
-	16, // 10: konsul.command.v1.CheckSet.check:type_name -> konsul.command.v1.Check
+	18, // 8: konsul.command.v1.ServiceSet.meta:type_name -> konsul.command.v1.Pair
+	17, // 9: konsul.command.v1.ServiceSet.checks:type_name -> konsul.command.v1.Check
+	17, // 10: konsul.command.v1.CheckSet.check:type_name -> konsul.command.v1.Check
 	5,  // 11: konsul.command.v1.CheckUpdate.status:type_name -> konsul.command.v1.Check.Status
 	6,  // 12: konsul.command.v1.SessionCreate.behavior:type_name -> konsul.command.v1.SessionCreate.Behavior
-	7,  // 13: konsul.command.v1.Result.code:type_name -> konsul.command.v1.Result.Code
-	28, // 14: konsul.command.v1.Result.results:type_name -> konsul.command.v1.OpResult
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	7,  // 13: konsul.command.v1.Restore.step:type_name -> konsul.command.v1.Restore.Step
+	8,  // 14: konsul.command.v1.Result.code:type_name -> konsul.command.v1.Result.Code
+	30, // 15: konsul.command.v1.Result.results:type_name -> konsul.command.v1.OpResult
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_fsm_command_command_proto_init() }
@@ -2355,8 +2550,8 @@ func file_fsm_command_command_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fsm_command_command_proto_rawDesc), len(file_fsm_command_command_proto_rawDesc)),
-			NumEnums:      8,
-			NumMessages:   21,
+			NumEnums:      9,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -42,6 +42,8 @@ func Validate(t Type, m proto.Message) error {
 		err = expect(t, Type_TYPE_SESSION_RENEW, m.validate)
 	case *SessionDestroy:
 		err = expect(t, Type_TYPE_SESSION_DESTROY, m.validate)
+	case *Restore:
+		err = expect(t, Type_TYPE_RESTORE, m.validate)
 	default:
 		err = &InvalidError{Field: "command", Problem: fmt.Sprintf("%T is not one", m)}
 	}

@@ -23,6 +23,9 @@ import (
 //	sys:gone:<name>/<id>           an instance that expired record.Lease
 //	sys:delay:<key>                the lock delay of a user's key record.Lease
 //	sys:held:<session>/<key>       a user's key that a session holds: nothing
+//	sys:restore                    a restore under way record.Restore
+//	sys:restore-chunk:<seq, 8 B BE> a piece of its backup
+//	sys:reset                      the last restore   record.Reset
 //
 // A subject is the stored key of what has a deadline: kv:, svc:, chk:, ses:,
 // sys:gone: or sys:delay:. The TTL check of an instance has none of its own: its

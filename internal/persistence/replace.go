@@ -33,27 +33,12 @@ func (db *DB) Replace(ctx context.Context, r io.Reader) (h snapshot.Header, err 
 	if err != nil {
 		return h, fmt.Errorf("replacing engine: %w", err)
 	}
-	h = sr.Header()
-	if h.Since != 0 {
-		return h, fmt.Errorf("replacing engine: the snapshot is an increment since %d", h.Since)
-	}
-	db.floorMu.Lock() // nobody trims history meanwhile
-	defer db.floorMu.Unlock()
-	g, err := db.build(ctx, sr)
-	if err != nil {
-		return h, fmt.Errorf("replacing engine: %w", err)
-	}
-	g.setCounts(Counts{Keys: h.Keys, Services: h.Services})
-	if err := db.switchTo(g); err != nil {
-		db.discard(g)
-		return h, fmt.Errorf("replacing engine: %w", err)
-	}
-	return h, nil
+	return sr.Header(), db.replaceFrom(ctx, sr)
 }
 
 // build makes a generation from a snapshot: written, verified, durable, open, and
 // not live.
-func (db *DB) build(ctx context.Context, sr *snapshot.Reader) (*generation, error) {
+func (db *DB) build(ctx context.Context, sr snapshot.Source) (*generation, error) {
 	name, dir, err := db.newDir()
 	if err != nil {
 		return nil, err
@@ -94,7 +79,7 @@ func (db *DB) newDir() (name, dir string, err error) {
 	return name, dir, os.Mkdir(dir, 0o700)
 }
 
-func (db *DB) buildInMemory(ctx context.Context, sr *snapshot.Reader) (*generation, error) {
+func (db *DB) buildInMemory(ctx context.Context, sr snapshot.Source) (*generation, error) {
 	g, err := db.openGeneration("", false)
 	if err != nil {
 		return nil, err
@@ -112,7 +97,7 @@ func (db *DB) buildInMemory(ctx context.Context, sr *snapshot.Reader) (*generati
 }
 
 // fill writes the snapshot's records into a new Badger in dir and closes it.
-func (db *DB) fill(ctx context.Context, dir string, sr *snapshot.Reader) error {
+func (db *DB) fill(ctx context.Context, dir string, sr snapshot.Source) error {
 	bdb, err := badger.OpenManaged(db.opts.badgerOptions(dir, db.log.Named("badger")))
 	if err != nil {
 		return err
@@ -147,7 +132,7 @@ func roomToLoad(dir string, loaded int64) error {
 // load streams the records into an empty Badger, at their own versions. They come
 // in key order, so the StreamWriter can write finished tables straight to the
 // lowest level: no log, no memtable, no compaction.
-func load(ctx context.Context, dir string, bdb *badger.DB, sr *snapshot.Reader) (err error) {
+func load(ctx context.Context, dir string, bdb *badger.DB, sr snapshot.Source) (err error) {
 	sw := bdb.NewStreamWriter()
 	defer func() {
 		if err != nil {

@@ -1010,6 +1010,150 @@ func (x *IdempotencyWindow) GetFirst() uint64 {
 	return 0
 }
 
+// Restore is the value under "sys:restore": a restore that is not committed yet.
+type Restore struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// node is who restores.
+	Node string `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
+	// chunks is how many pieces there are.
+	Chunks        uint64 `protobuf:"varint,3,opt,name=chunks,proto3" json:"chunks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Restore) Reset() {
+	*x = Restore{}
+	mi := &file_internal_persistence_record_record_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Restore) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Restore) ProtoMessage() {}
+
+func (x *Restore) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_persistence_record_record_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Restore.ProtoReflect.Descriptor instead.
+func (*Restore) Descriptor() ([]byte, []int) {
+	return file_internal_persistence_record_record_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Restore) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Restore) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Restore) GetChunks() uint64 {
+	if x != nil {
+		return x.Chunks
+	}
+	return 0
+}
+
+// Reset is the value under "sys:reset": where the state was last replaced by a backup.
+type Reset struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// index is from where on entries count again.
+	Index uint64 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// entry is the COMMIT's own index.
+	Entry uint64 `protobuf:"varint,2,opt,name=entry,proto3" json:"entry,omitempty"`
+	// restore is its id.
+	Restore string `protobuf:"bytes,3,opt,name=restore,proto3" json:"restore,omitempty"`
+	// backup_cluster and backup_index are what the backup's header said.
+	BackupCluster string `protobuf:"bytes,4,opt,name=backup_cluster,json=backupCluster,proto3" json:"backup_cluster,omitempty"`
+	BackupIndex   uint64 `protobuf:"varint,5,opt,name=backup_index,json=backupIndex,proto3" json:"backup_index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reset) Reset() {
+	*x = Reset{}
+	mi := &file_internal_persistence_record_record_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reset) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reset) ProtoMessage() {}
+
+func (x *Reset) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_persistence_record_record_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reset.ProtoReflect.Descriptor instead.
+func (*Reset) Descriptor() ([]byte, []int) {
+	return file_internal_persistence_record_record_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Reset) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *Reset) GetEntry() uint64 {
+	if x != nil {
+		return x.Entry
+	}
+	return 0
+}
+
+func (x *Reset) GetRestore() string {
+	if x != nil {
+		return x.Restore
+	}
+	return ""
+}
+
+func (x *Reset) GetBackupCluster() string {
+	if x != nil {
+		return x.BackupCluster
+	}
+	return ""
+}
+
+func (x *Reset) GetBackupIndex() uint64 {
+	if x != nil {
+		return x.BackupIndex
+	}
+	return 0
+}
+
 var File_internal_persistence_record_record_proto protoreflect.FileDescriptor
 
 const file_internal_persistence_record_record_proto_rawDesc = "" +
@@ -1095,7 +1239,17 @@ const file_internal_persistence_record_record_proto_rawDesc = "" +
 	"\x11IdempotencyWindow\x12\x14\n" +
 	"\x05count\x18\x01 \x01(\x04R\x05count\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x14\n" +
-	"\x05first\x18\x03 \x01(\x04R\x05firstB8Z6github.com/neogan74/konsul/internal/persistence/recordb\x06proto3"
+	"\x05first\x18\x03 \x01(\x04R\x05first\"E\n" +
+	"\aRestore\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04node\x18\x02 \x01(\tR\x04node\x12\x16\n" +
+	"\x06chunks\x18\x03 \x01(\x04R\x06chunks\"\x97\x01\n" +
+	"\x05Reset\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x04R\x05index\x12\x14\n" +
+	"\x05entry\x18\x02 \x01(\x04R\x05entry\x12\x18\n" +
+	"\arestore\x18\x03 \x01(\tR\arestore\x12%\n" +
+	"\x0ebackup_cluster\x18\x04 \x01(\tR\rbackupCluster\x12!\n" +
+	"\fbackup_index\x18\x05 \x01(\x04R\vbackupIndexB8Z6github.com/neogan74/konsul/internal/persistence/recordb\x06proto3"
 
 var (
 	file_internal_persistence_record_record_proto_rawDescOnce sync.Once
@@ -1109,7 +1263,7 @@ func file_internal_persistence_record_record_proto_rawDescGZIP() []byte {
 	return file_internal_persistence_record_record_proto_rawDescData
 }
 
-var file_internal_persistence_record_record_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_internal_persistence_record_record_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_internal_persistence_record_record_proto_goTypes = []any{
 	(*KV)(nil),                // 0: konsul.record.v1.KV
 	(*Service)(nil),           // 1: konsul.record.v1.Service
@@ -1123,6 +1277,8 @@ var file_internal_persistence_record_record_proto_goTypes = []any{
 	(*Idempotency)(nil),       // 9: konsul.record.v1.Idempotency
 	(*IdempotencyQueue)(nil),  // 10: konsul.record.v1.IdempotencyQueue
 	(*IdempotencyWindow)(nil), // 11: konsul.record.v1.IdempotencyWindow
+	(*Restore)(nil),           // 12: konsul.record.v1.Restore
+	(*Reset)(nil),             // 13: konsul.record.v1.Reset
 }
 var file_internal_persistence_record_record_proto_depIdxs = []int32{
 	2, // 0: konsul.record.v1.Service.meta:type_name -> konsul.record.v1.Pair
@@ -1145,7 +1301,7 @@ func file_internal_persistence_record_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_persistence_record_record_proto_rawDesc), len(file_internal_persistence_record_record_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
