@@ -35,6 +35,9 @@ type Config struct {
 	// MaxWaiting bounds the watches and waiting blocking reads together. Default 10,000.
 	MaxWaiting int
 
+	// Data is about backup and restore.
+	Data DataConfig
+
 	Logger hclog.Logger
 	// Registerer takes this package's metrics; Gatherer is what /metrics shows.
 	Registerer prometheus.Registerer

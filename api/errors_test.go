@@ -96,7 +96,7 @@ func TestPanicsAreAnswered(t *testing.T) {
 func TestRoutes(t *testing.T) {
 	s, _ := apitest.StartLocal(t)
 	for _, target := range []string{
-		"/", "/kv2", "/service", "/session", "/backup", "/restore", "/exports", "/snapshot",
+		"/", "/kv2", "/service", "/session", "/backup2", "/exports",
 		"/health/", "/cluster", "/cluster/leave/", "/batch", "/txn/", "/cluster%2Fstatus",
 	} {
 		s.Get(target).Want(404, "not_found")

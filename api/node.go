@@ -67,6 +67,7 @@ type Node interface {
 	Reader
 	Engine
 	Raft
+	Backuper
 }
 
 // View is one version of the data. Close it soon: it holds back compaction.

@@ -50,6 +50,7 @@ type Server struct {
 	digests  chan struct{} // one token per digest being computed
 	// transfers has a token for each export and import.
 	transfers chan struct{}
+	data      data
 
 	// stopping ends when Drain is called: waiting reads and watches end with it.
 	stopping context.Context
@@ -75,6 +76,7 @@ func NewServer(cfg Config, node Node, cl Cluster) *Server {
 		nodeHeader: []string{node.NodeID()},
 		digests:    make(chan struct{}, 1),
 		transfers:  make(chan struct{}, maxTransfers),
+		data:       newData(cfg.Data),
 	}
 	s.calls.New = func() any { return new(call) }
 	s.stopping, s.drain = context.WithCancel(context.Background())
