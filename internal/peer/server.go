@@ -24,19 +24,28 @@ type Handler func(ctx context.Context, from string, body []byte) ([]byte, error)
 type Server struct {
 	mu      sync.RWMutex
 	methods map[uint16]Handler
+	batches map[uint16]BatchHandler
 }
 
 // NewServer returns a server without methods.
-func NewServer() *Server { return &Server{methods: make(map[uint16]Handler)} }
+func NewServer() *Server {
+	return &Server{methods: make(map[uint16]Handler), batches: make(map[uint16]BatchHandler)}
+}
 
 // Handle registers a method. Registering one twice is a mistake in the program: it panics.
 func (s *Server) Handle(method uint16, h Handler) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, dup := s.methods[method]; dup {
+	s.unusedLocked(method)
+	s.methods[method] = h
+}
+
+func (s *Server) unusedLocked(method uint16) {
+	_, one := s.methods[method]
+	_, batch := s.batches[method]
+	if one || batch {
 		panic(fmt.Sprintf("peer: method %d registered twice", method))
 	}
-	s.methods[method] = h
 }
 
 func (s *Server) method(id uint16) Handler {
@@ -78,14 +87,20 @@ func (s *Server) serve(ctx context.Context, conn net.Conn, from string) {
 
 func (ss *session) read(ctx context.Context, conn net.Conn) error {
 	r := bufio.NewReaderSize(conn, 64<<10)
+	together := gathered{ss: ss}
 	for {
+		if !buffered(r) {
+			together.carryOut()
+		}
 		f, err := readFrame(r)
 		if err != nil {
 			return err
 		}
 		switch f.typ {
 		case frameRequest:
-			ss.begin(ctx, f)
+			if !together.take(ctx, f) {
+				ss.begin(ctx, f, ss.srv.method(f.method))
+			}
 		case frameCancel:
 			ss.mu.Lock()
 			stop := ss.inHand[f.id]
@@ -102,8 +117,7 @@ func (ss *session) read(ctx context.Context, conn net.Conn) error {
 }
 
 // begin starts a handler.
-func (ss *session) begin(ctx context.Context, f frame) {
-	h := ss.srv.method(f.method)
+func (ss *session) begin(ctx context.Context, f frame, h Handler) {
 	if h == nil {
 		ss.fail(f.id, &Error{Code: CodeUnknownMethod, Text: fmt.Sprintf("unknown method %d", f.method)})
 		return
@@ -137,24 +151,31 @@ func (ss *session) run(ctx context.Context, stop context.CancelFunc, h Handler, 
 	ss.mu.Lock()
 	delete(ss.inHand, f.id)
 	ss.mu.Unlock()
-	switch {
-	case err != nil && errors.Is(err, ctx.Err()):
-		// The caller's time is up, and it knows; an answer would race its clock.
-	case err != nil:
-		ss.fail(f.id, asError(err))
-	case len(body) > MaxBody:
-		ss.fail(f.id, &Error{Code: CodeTooLarge, Text: ErrTooLarge.Error()})
-	default:
-		ss.w.put(item{size: lenSize + frameHeader + len(body), encode: func(b []byte) []byte {
-			return appendResponse(b, f.id, body)
-		}})
+	if err != nil && errors.Is(err, ctx.Err()) {
+		return // the caller's time is up, and it knows; an answer would race its clock
 	}
+	ss.w.put(ss.answer(f.id, body, err))
 }
 
-func (ss *session) fail(id uint64, e *Error) {
-	ss.w.put(item{size: 64 + len(e.Text) + len(e.Detail), encode: func(b []byte) []byte {
+// answer is the frame that ends a request.
+func (ss *session) answer(id uint64, body []byte, err error) item {
+	switch {
+	case err != nil:
+		return failure(id, asError(err))
+	case len(body) > MaxBody:
+		return failure(id, &Error{Code: CodeTooLarge, Text: ErrTooLarge.Error()})
+	}
+	return item{size: lenSize + frameHeader + len(body), encode: func(b []byte) []byte {
+		return appendResponse(b, id, body)
+	}}
+}
+
+func (ss *session) fail(id uint64, e *Error) { ss.w.put(failure(id, e)) }
+
+func failure(id uint64, e *Error) item {
+	return item{size: 64 + len(e.Text) + len(e.Detail), encode: func(b []byte) []byte {
 		return appendFailure(b, id, e)
-	}})
+	}}
 }
 
 func asError(err error) *Error {

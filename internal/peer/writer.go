@@ -2,6 +2,7 @@ package peer
 
 import (
 	"net"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -55,10 +56,33 @@ func (w *writer) put(it item) bool {
 	}
 	w.pending = append(w.pending, it)
 	w.bytes += it.size
-	if len(w.pending) == 1 {
+	w.wake.Signal()
+	return true
+}
+
+// add queues a frame without waking the writer, flush does; and without waiting:
+// false = there is no room.
+func (w *writer) add(it item) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return true // nobody is there to read it
+	}
+	if w.bytes > 0 && w.bytes+it.size > maxPending {
+		return false
+	}
+	w.pending = append(w.pending, it)
+	w.bytes += it.size
+	return true
+}
+
+// flush wakes the writer.
+func (w *writer) flush() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.pending) > 0 {
 		w.wake.Signal()
 	}
-	return true
 }
 
 // run writes until close is called or a write fails.
@@ -94,8 +118,14 @@ func (w *writer) run() error {
 func (w *writer) take(batch []item) []item {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for !w.closed && len(w.pending) == 0 {
-		w.wake.Wait()
+	if len(w.pending) == 0 && !w.closed {
+		for !w.closed && len(w.pending) == 0 {
+			w.wake.Wait()
+		}
+		// Whoever else is ready to run may have a frame too.
+		w.mu.Unlock()
+		runtime.Gosched()
+		w.mu.Lock()
 	}
 	if w.closed {
 		return nil
