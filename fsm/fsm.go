@@ -87,6 +87,9 @@ func New(db *persistence.DB, log hclog.Logger, reg prometheus.Registerer, opts .
 	if f.metrics, err = newMetrics(reg, f); err != nil {
 		return nil, fmt.Errorf("registering metrics: %w", err)
 	}
+	if err := f.loadReset(); err != nil {
+		return nil, err
+	}
 	if err := f.startClock(); err != nil {
 		return nil, err
 	}
@@ -125,6 +128,12 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 	start := time.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.parts(logs, answers, func(logs []*raft.Log, answers []any) { f.applyPart(logs, answers, start) })
+	return answers
+}
+
+// applyPart applies a run of entries that has no COMMIT of a restore in it.
+func (f *FSM) applyPart(logs []*raft.Log, answers []any, start time.Time) {
 	if first := logs[0].Index; first <= f.applied {
 		f.recount(first - 1)
 	}
@@ -135,9 +144,8 @@ func (f *FSM) ApplyBatch(logs []*raft.Log) []any {
 	f.applied = logs[len(logs)-1].Index
 	f.clock.advance(newest, start)
 	f.deadlines.note(changes)
-	events := f.hub.emit(changes, f.applied)
+	events := f.hub.emit(withoutPieces(changes), f.applied)
 	f.metrics.applied(commands, events, time.Since(start))
-	return answers
 }
 
 // applyAll does the work of ApplyBatch up to the commit, and fills in answers. newest
