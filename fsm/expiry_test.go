@@ -393,3 +393,28 @@ func snapshotOf(t *testing.T, m *Machine) *Sink {
 	}
 	return sink
 }
+
+// A search that is not through yet does not pass over what comes to stand before the
+// place it has got to.
+func TestNextDeadlineWhileSearching(t *testing.T) {
+	m := New(t)
+	for i := range 10 { // more that went than one search goes over
+		var ops []*command.Op
+		for j := range 500 {
+			ops = append(ops, setTTL(fmt.Sprintf("k%d/%03d", i, j), "", time.Hour))
+		}
+		txnAt(m, time.Duration(1+i), ops...)
+	}
+	m.Txn(DeletePrefix("k"))
+	if at, ok := m.NextDeadline(); !ok || at < int64(time.Hour) {
+		t.Fatalf("the search begins with %d, %v", at, ok)
+	}
+	txnAt(m, time.Second, setTTL("first", "", 10*time.Second))
+	txnAt(m, time.Second, setTTL("second", "", 20*time.Second))
+	m.Txn(Delete("first"))
+	if at, ok := nextDeadline(m); !ok || at != int64(21*time.Second) {
+		t.Fatalf("the next deadline is %d, %v, want that of the second key", at, ok)
+	}
+	m.Txn(Delete("second"))
+	wantNothingLeft(t, m)
+}
