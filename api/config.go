@@ -13,9 +13,10 @@ type Config struct {
 	Version string
 	// PersistenceType is "badger" or "memory"; default "badger".
 	PersistenceType string
-	// RaftDir is the directory of the Raft log, whose size is shown as
-	// konsul_persistence_database_size_bytes{type="raft"}; empty = not shown.
-	RaftDir string
+	// RaftDir, SnapshotDir and BackupDir are the directories of the Raft log, its snapshots
+	// and the backups, whose sizes are shown in /health and as
+	// konsul_persistence_database_size_bytes{type="raft|snapshots|backups"}; empty = not shown.
+	RaftDir, SnapshotDir, BackupDir string
 
 	// WriteTimeout bounds one write; then the answer is 504 outcome_unknown. Default 10 s.
 	WriteTimeout time.Duration

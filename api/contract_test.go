@@ -71,7 +71,7 @@ func TestFieldNames(t *testing.T) {
 		t.Errorf("peer: %s", got)
 	}
 	for field, want := range map[string]string{
-		"persistence": "disk_usage_bytes enabled healthy num_keys num_services type",
+		"persistence": "disk disk_usage_bytes enabled healthy num_keys num_services type",
 		"raft":        "applied_index commit_index healthy last_contact_ms leader_id node_id state term",
 	} {
 		part := s.Get("/health").Object()[field].(map[string]any)

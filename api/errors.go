@@ -121,6 +121,7 @@ var sentinels = []struct {
 	{raftstore.ErrWrongCluster, http.StatusConflict, "wrong_cluster", 0},
 	{raftstore.ErrOverloaded, http.StatusTooManyRequests, "overloaded", retrySoon},
 	{raftstore.ErrDiskFull, http.StatusServiceUnavailable, "disk_full", 5},
+	{persistence.ErrMaintaining, http.StatusConflict, "already_running", 0},
 	{persistence.ErrNoSpace, http.StatusServiceUnavailable, "disk_full", 5},
 	{raftstore.ErrShuttingDown, http.StatusServiceUnavailable, "shutting_down", retrySoon},
 	{persistence.ErrClosed, http.StatusServiceUnavailable, "shutting_down", retrySoon},

@@ -23,7 +23,8 @@ type persistenceReport struct {
 	Enabled     bool   `json:"enabled"`
 	Type        string `json:"type"`
 	Healthy     bool   `json:"healthy"`
-	DiskUsage   int64  `json:"disk_usage_bytes"`
+	DiskUsage   int64  `json:"disk_usage_bytes"` // everything in the data directory
+	Disk        disk   `json:"disk"`
 	NumKeys     uint64 `json:"num_keys"`
 	NumServices uint64 `json:"num_services"`
 }
@@ -67,10 +68,11 @@ func (c *call) persistenceReport() persistenceReport {
 		err = c.touchEngine()
 	}
 	counts := node.Counts()
+	parts := c.s.disk(usage)
 	return persistenceReport{
 		Enabled: c.s.cfg.PersistenceType != "memory", Type: c.s.cfg.PersistenceType, Healthy: err == nil,
-		DiskUsage: usage.SST + usage.VLog + usage.Mem,
-		NumKeys:   counts.Keys, NumServices: counts.Services,
+		DiskUsage: parts.SST + parts.VLog + parts.Mem + parts.Raft + parts.Snapshots, Disk: parts,
+		NumKeys: counts.Keys, NumServices: counts.Services,
 	}
 }
 

@@ -2,7 +2,6 @@ package api
 
 import (
 	"net/http"
-	"os"
 	"runtime"
 	"strconv"
 	"sync"
@@ -47,24 +46,16 @@ func newMetrics(cfg Config, s *Server) *metrics {
 		gauge("konsul_http_waiting", "Watches and blocking reads that wait.", func() float64 { return float64(s.waiting.Load()) }),
 		gauge("konsul_watchers", "Watches that are open.", func() float64 { return float64(s.watchers.Load()) }),
 	)
-	if cfg.RaftDir != "" {
+	for kind, dir := range map[string]string{"raft": cfg.RaftDir, "snapshots": cfg.SnapshotDir, "backups": cfg.BackupDir} {
+		if dir == "" {
+			continue
+		}
 		cfg.Registerer.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "konsul_persistence_database_size_bytes", Help: persistence.DatabaseSizeHelp,
-			ConstLabels: prometheus.Labels{"type": "raft"},
-		}, func() float64 { return float64(dirSize(cfg.RaftDir)) }))
+			ConstLabels: prometheus.Labels{"type": kind},
+		}, func() float64 { return float64(persistence.DirUsage(dir)) }))
 	}
 	return m
-}
-
-// dirSize adds up the files of a directory, in bytes; what cannot be read counts nothing.
-func dirSize(dir string) (size int64) {
-	entries, _ := os.ReadDir(dir)
-	for _, e := range entries {
-		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
-			size += info.Size()
-		}
-	}
-	return size
 }
 
 // routeMetrics finds the histogram of a route by status without building labels.

@@ -42,6 +42,8 @@ type Engine interface {
 	WaitPublished(ctx context.Context, index uint64) error
 	Digest(ctx context.Context, index uint64) (sum [32]byte, records uint64, err error)
 	Usage() (persistence.Usage, error)
+	CollectGarbage(ctx context.Context) (persistence.Maintained, error)
+	Compact(ctx context.Context) (persistence.Maintained, error)
 	Counts() persistence.Counts
 	// ClusterTime is about what cluster time is now, in nanoseconds: for showing how
 	// long something has to live.
@@ -160,4 +162,17 @@ func (n storeNode) Digest(ctx context.Context, index uint64) ([32]byte, uint64, 
 }
 
 func (n storeNode) Usage() (persistence.Usage, error) { return n.DB().Usage() }
-func (n storeNode) Counts() persistence.Counts        { return n.DB().Counts() }
+func (n storeNode) CollectGarbage(ctx context.Context) (persistence.Maintained, error) {
+	return n.DB().CollectGarbage(ctx)
+}
+
+// Compact takes a snapshot first: the history ends there at the latest, and what is
+// older than the history is what a compaction removes.
+func (n storeNode) Compact(ctx context.Context) (persistence.Maintained, error) {
+	if err := n.TakeSnapshot(ctx); err != nil {
+		return persistence.Maintained{}, err
+	}
+	return n.DB().Compact(ctx)
+}
+
+func (n storeNode) Counts() persistence.Counts { return n.DB().Counts() }

@@ -59,6 +59,9 @@ type Config struct {
 	// StallTimeout: a leader whose log append takes longer gives up its office (5 s).
 	StallTimeout time.Duration
 
+	// MaintenanceInterval is how often the engine's garbage is collected and, if it is
+	// worth it, its tables compacted. 0 = only on request.
+	MaintenanceInterval time.Duration
 	// MinFreeSpace is the floor of free bytes on the data directory's disk below
 	// which this node takes no writes. 0 = no floor; cmd sets DefaultMinFreeSpace.
 	MinFreeSpace int64

@@ -179,7 +179,7 @@ func (s *Store) begin() {
 	s.ticker.Store(ticks)
 	s.disk.onFull, s.disk.starved = s.giveUpLeadership, s.db.ShortOfSpace
 	for _, fn := range []func(){
-		s.watchRestores,
+		s.watchRestores, s.paceSnapshots,
 		func() { s.disk.run(s.stop) }, s.watchLeadership, s.watchStall, s.watchMembership, s.waiter.run, s.commits.run, ticks.run,
 	} {
 		s.wg.Add(1)
@@ -226,6 +226,7 @@ var _ raft.BatchingFSM = (*raftFSM)(nil)
 // ApplyBatch implements raft.BatchingFSM.
 func (f *raftFSM) ApplyBatch(logs []*raft.Log) []any {
 	out := f.FSM.ApplyBatch(logs)
+	f.store.pace.note(logs)
 	if t := f.store.ticker.Load(); t != nil {
 		t.applied()
 	}

@@ -19,6 +19,13 @@ import (
 
 const tmpSuffix = ".tmp"
 
+// LogDir and SnapshotDir are the directories of the Raft log and of its snapshots in a
+// data directory, for who wants to know how large they are.
+func LogDir(dataDir string) string { return filepath.Join(dataDir, raftDir) }
+
+// SnapshotDir is the directory of Raft's snapshots.
+func SnapshotDir(dataDir string) string { return filepath.Join(dataDir, snapshotDir) }
+
 // snapshotStore is raft's file snapshot store with what it leaves out: leftovers
 // of a crash are swept, a new snapshot's directory is fsynced before it gets its
 // name, and a reader knows the index its snapshot stands for.

@@ -171,6 +171,6 @@ func (r *recovery) engine(snapIndex uint64) (db *persistence.DB, fresh bool, err
 func (r *recovery) open() (*persistence.DB, error) {
 	return persistence.Open(persistence.Options{
 		Dir: r.cfg.DataDir, InMemory: r.cfg.InMemory, SyncWrites: r.cfg.SyncWrites,
-		EncryptionKey: r.keys.Engine(), Badger: r.cfg.Badger, History: r.cfg.History, Registerer: r.reg,
+		EncryptionKey: r.keys.Engine(), Badger: r.cfg.Badger, History: r.cfg.History, MaintenanceInterval: r.cfg.MaintenanceInterval, Registerer: r.reg,
 	}, r.log.Named("engine"))
 }

@@ -52,6 +52,7 @@ type Store struct {
 	// ticker is nil until the node is open: raft applies entries before.
 	ticker  atomic.Pointer[ticker]
 	metrics *metrics
+	pace    pace
 
 	// up is closed when the node is open.
 	up chan struct{}

@@ -127,6 +127,16 @@ func (l *Local) Digest(ctx context.Context, index uint64) ([32]byte, uint64, err
 // Usage is api.Engine's.
 func (l *Local) Usage() (persistence.Usage, error) { return l.DB.Usage() }
 
+// CollectGarbage is api.Engine's.
+func (l *Local) CollectGarbage(ctx context.Context) (persistence.Maintained, error) {
+	return l.DB.CollectGarbage(ctx)
+}
+
+// Compact is api.Engine's.
+func (l *Local) Compact(ctx context.Context) (persistence.Maintained, error) {
+	return l.DB.Compact(ctx)
+}
+
 // Counts is api.Engine's.
 func (l *Local) Counts() persistence.Counts { return l.DB.Counts() }
 

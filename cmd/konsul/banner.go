@@ -15,6 +15,10 @@ func (n *node) announceStart() {
 	} else if !n.cfg.Persistence.SyncWrites {
 		n.log.Warn("sync_writes is off: a power cut can lose acknowledged writes (persistence.sync_writes)")
 	}
+	if free, need := n.cfg.Persistence.MinFreeSpace, n.cfg.Headroom(); !n.cfg.InMemory() && free > 0 && free < need {
+		n.log.Warn("min_free_space is less than the engine needs with this tuning: on a full disk writes may be taken that then wait (persistence.min_free_space)",
+			"min_free_space", free.String(), "needed", need.String())
+	}
 }
 
 // announceNode logs who and where the node is, once its data directory has told.

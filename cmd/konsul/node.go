@@ -15,7 +15,6 @@ import (
 	"github.com/neogan74/konsul/internal/checks"
 	"github.com/neogan74/konsul/internal/config"
 	"github.com/neogan74/konsul/internal/encryption"
-	"github.com/neogan74/konsul/internal/persistence"
 	"github.com/neogan74/konsul/raftstore"
 )
 
@@ -189,7 +188,7 @@ func (n *node) storeConfig(keys *encryption.Keys, metrics *prometheus.Registry, 
 	return raftstore.Config{
 		NodeID: raft.NodeID, DataDir: data.DataDir, InMemory: n.cfg.InMemory(),
 		BindAddr: raft.BindAddr, AdvertiseAddr: raft.AdvertiseAddr,
-		SyncWrites: data.SyncWrites, Badger: engineOptions(data.Badger), Encryption: keys, MinFreeSpace: int64(data.MinFreeSpace),
+		SyncWrites: data.SyncWrites, Badger: data.Badger.EngineOptions(), MaintenanceInterval: data.Maintenance, Encryption: keys, MinFreeSpace: int64(data.MinFreeSpace),
 		SnapshotThreshold: raft.SnapshotThreshold, SnapshotInterval: raft.SnapshotInterval,
 		TrailingLogs: raft.TrailingLogs, SnapshotRetention: raft.SnapshotRetention,
 		Heartbeat: raft.HeartbeatTimeout, Election: raft.ElectionTimeout,
@@ -215,19 +214,6 @@ func (n *node) masterKeys() (*encryption.Keys, error) {
 	return keys, nil
 }
 
-// engineOptions translates sizes; where the option says 0 for no cache, the engine wants -1, because
-// its own 0 is the default.
-func engineOptions(b config.Badger) persistence.BadgerOptions {
-	cache := int64(b.BlockCache)
-	if cache == 0 {
-		cache = -1
-	}
-	return persistence.BadgerOptions{
-		MemTableSize: int64(b.MemTableSize), NumMemtables: b.NumMemtables, NumLevelZeroTables: b.L0Tables,
-		ValueLogFileSize: int64(b.VlogSize), BlockCacheSize: cache, PrefetchSize: b.PrefetchCount,
-	}
-}
-
 func (n *node) clusterConfig() cluster.Config {
 	dataDir := n.cfg.Persistence.DataDir
 	if n.cfg.InMemory() {
@@ -246,8 +232,11 @@ func (n *node) apiConfig(metrics *prometheus.Registry) api.Config {
 		Logger: n.log, Registerer: metrics, Gatherer: metrics,
 	}
 	if !n.cfg.InMemory() {
+		dir := n.cfg.Persistence.DataDir
 		cfg.PersistenceType = config.TypeBadger
+		cfg.RaftDir, cfg.SnapshotDir = raftstore.LogDir(dir), raftstore.SnapshotDir(dir)
 	}
+	cfg.BackupDir = n.cfg.Persistence.BackupDir
 	return cfg
 }
 

@@ -53,6 +53,9 @@ func (r *Result) checkPersistence(say sayFunc) {
 	if r.Persistence.BackupDir == "" {
 		say("persistence.backup_dir", "must not be empty")
 	}
+	if d := r.Persistence.Maintenance; d != 0 && d < time.Second {
+		say("persistence.maintenance_interval", "%v is too often; at least 1s, or 0 for never", d)
+	}
 	if !r.Persistence.WALEnabled && !r.InMemory() {
 		say("persistence.wal_enabled", "cannot be false with type badger: the Raft log is the write-ahead log; to trade durability for speed set sync_writes to false")
 	}

@@ -36,15 +36,16 @@ type HTTP struct {
 
 // Persistence says where and how durably the node keeps its data.
 type Persistence struct {
-	Enabled      bool       `koanf:"enabled" env:"KONSUL_PERSISTENCE_ENABLED" doc:"false keeps everything in memory: single node only, gone on exit"`
-	Type         string     `koanf:"type" env:"KONSUL_PERSISTENCE_TYPE" doc:"badger or memory"`
-	DataDir      string     `koanf:"data_dir" env:"KONSUL_DATA_DIR" alias:"data-dir" doc:"directory of the engine, the Raft log, snapshots and the node id"`
-	BackupDir    string     `koanf:"backup_dir" env:"KONSUL_BACKUP_DIR" doc:"the only directory backups are written to and read from"`
-	SyncWrites   bool       `koanf:"sync_writes" env:"KONSUL_SYNC_WRITES" doc:"fsync the Raft log before a write is acknowledged"`
-	WALEnabled   bool       `koanf:"wal_enabled" env:"KONSUL_WAL_ENABLED" doc:"must stay true with type badger: the Raft log is the write-ahead log"`
-	MinFreeSpace Size       `koanf:"min_free_space" env:"KONSUL_MIN_FREE_SPACE" doc:"with less free disk than this, the node refuses writes and hands leadership over; 0 turns it off"`
-	Badger       Badger     `koanf:"badger"`
-	Encryption   Encryption `koanf:"encryption"`
+	Enabled      bool          `koanf:"enabled" env:"KONSUL_PERSISTENCE_ENABLED" doc:"false keeps everything in memory: single node only, gone on exit"`
+	Type         string        `koanf:"type" env:"KONSUL_PERSISTENCE_TYPE" doc:"badger or memory"`
+	DataDir      string        `koanf:"data_dir" env:"KONSUL_DATA_DIR" alias:"data-dir" doc:"directory of the engine, the Raft log, snapshots and the node id"`
+	BackupDir    string        `koanf:"backup_dir" env:"KONSUL_BACKUP_DIR" doc:"the only directory backups are written to and read from"`
+	SyncWrites   bool          `koanf:"sync_writes" env:"KONSUL_SYNC_WRITES" doc:"fsync the Raft log before a write is acknowledged"`
+	WALEnabled   bool          `koanf:"wal_enabled" env:"KONSUL_WAL_ENABLED" doc:"must stay true with type badger: the Raft log is the write-ahead log"`
+	Maintenance  time.Duration `koanf:"maintenance_interval" env:"KONSUL_MAINTENANCE_INTERVAL" doc:"how often garbage is collected and, when it is worth it and the node is quiet, the engine compacted; 0 only on request"`
+	MinFreeSpace Size          `koanf:"min_free_space" env:"KONSUL_MIN_FREE_SPACE" doc:"with less free disk than this, the node refuses writes and hands leadership over; 0 turns it off"`
+	Badger       Badger        `koanf:"badger"`
+	Encryption   Encryption    `koanf:"encryption"`
 }
 
 // Badger is the tuning of the storage engine.
@@ -127,6 +128,7 @@ func Default() Config {
 			BackupDir:    "./backups",
 			SyncWrites:   true,
 			WALEnabled:   true,
+			Maintenance:  5 * time.Minute,
 			MinFreeSpace: 256 << 20,
 			Badger: Badger{
 				MemTableSize:  Size(engine.MemTableSize),
@@ -164,3 +166,20 @@ func Default() Config {
 func (c *Config) InMemory() bool {
 	return !c.Persistence.Enabled || c.Persistence.Type == TypeMemory
 }
+
+// EngineOptions translates the tuning; where the option says 0 for no cache, the engine
+// wants -1, because its own 0 is the default.
+func (b Badger) EngineOptions() persistence.BadgerOptions {
+	cache := int64(b.BlockCache)
+	if cache == 0 {
+		cache = -1
+	}
+	return persistence.BadgerOptions{
+		MemTableSize: int64(b.MemTableSize), NumMemtables: b.NumMemtables, NumLevelZeroTables: b.L0Tables,
+		ValueLogFileSize: int64(b.VlogSize), BlockCacheSize: cache, PrefetchSize: b.PrefetchCount,
+	}
+}
+
+// Headroom is how much free disk the engine needs, with this tuning, to finish what it
+// has begun. A min_free_space below it lets writes in that the engine then waits with.
+func (c *Config) Headroom() Size { return Size(c.Persistence.Badger.EngineOptions().Headroom()) }

@@ -168,6 +168,7 @@ func TestContractNames(t *testing.T) {
 		"KONSUL_BACKUP_DIR":                "persistence.backup_dir",
 		"KONSUL_SYNC_WRITES":               "persistence.sync_writes",
 		"KONSUL_WAL_ENABLED":               "persistence.wal_enabled",
+		"KONSUL_MAINTENANCE_INTERVAL":      "persistence.maintenance_interval",
 		"KONSUL_MIN_FREE_SPACE":            "persistence.min_free_space",
 		"BADGER_MEMTABLE_SIZE":             "persistence.badger.memtable_size",
 		"BADGER_NUM_MEMTABLES":             "persistence.badger.num_memtables",

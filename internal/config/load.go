@@ -89,6 +89,10 @@ const sourceDefault = "default"
 // settle fills in the defaults that depend on other options.
 func (r *Result) settle() {
 	unset := func(key string) bool { return r.sources[key] == sourceDefault }
+	if need := r.Headroom(); r.Persistence.MinFreeSpace < need && unset("persistence.min_free_space") {
+		r.Persistence.MinFreeSpace = need
+		r.sources["persistence.min_free_space"] = "what the engine needs with this tuning, at least"
+	}
 	raft := &r.Raft
 	if len(raft.Join) > 0 && unset("raft.bootstrap_expect") {
 		raft.BootstrapExpect = 0

@@ -34,6 +34,15 @@ type DB struct {
 	// floorMu orders AdvanceFloor: the discard version must never go back.
 	floorMu sync.Mutex
 	ages    ages
+	written written
+	// newestSnapshot is what AdvanceFloor was told last: the floor follows the history
+	// rule between snapshots, too.
+	newestSnapshot atomic.Uint64
+	// compacting has a token while a compaction or a garbage collection runs.
+	compacting chan struct{}
+	// others is how many versions a compaction left that are neither keys nor services
+	// nor history.
+	others atomic.Int64
 	// scans bounds how many scans of the history run at a time.
 	scans chan struct{}
 
@@ -57,14 +66,15 @@ func Open(o Options, log hclog.Logger) (*DB, error) {
 		return nil, fmt.Errorf("opening engine: %w", err)
 	}
 	o.Badger, o.History = o.Badger.withDefaults(), o.History.withDefaults()
-	db := &DB{opts: o, log: log, closing: make(chan struct{}), scans: make(chan struct{}, 2)}
+	db := &DB{opts: o, log: log, closing: make(chan struct{}), scans: make(chan struct{}, 2), compacting: make(chan struct{}, 1)}
 	db.waiters.init()
 	if err := db.open(); err != nil {
 		return nil, fmt.Errorf("opening engine: %w", err)
 	}
-	db.ages.note(time.Now(), db.Published())
-	db.wg.Add(1)
+	db.noteAge(time.Now(), db.Published())
+	db.wg.Add(2)
 	go db.janitor()
+	go db.maintenance()
 	db.verifyBehind()
 	return db, nil
 }

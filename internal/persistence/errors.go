@@ -47,6 +47,10 @@ var (
 	ErrLocked = errors.New("failed to open BadgerDB: Cannot acquire directory lock")
 	// ErrStop, returned by the function given to a scan, ends it without an error.
 	ErrStop = errors.New("stop")
+	// ErrMaintaining: a compaction or a garbage collection is running already.
+	ErrMaintaining = errors.New("a compaction or garbage collection is running already")
+	// ErrBadData: what ImportData was given is not in the shape of ExportData.
+	ErrBadData = errors.New("bad data to import")
 	// ErrBadConfig: a Config that cannot be honoured.
 	ErrBadConfig = errors.New("bad persistence configuration")
 )

@@ -12,9 +12,6 @@ import (
 	"github.com/neogan74/konsul/internal/persistence/record"
 )
 
-// ErrBadData: what ImportData was given is not in the shape of ExportData.
-var ErrBadData = errors.New("bad data to import")
-
 // Exporter is an Engine that gives everything away at once, in the shape of the users'
 // JSON: for tools and small stores. The API streams instead.
 type Exporter interface {

@@ -2,6 +2,7 @@ package persistence
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,7 +22,8 @@ func (db *DB) AdvanceFloor(newestSnapshot uint64) {
 		return
 	}
 	defer g.release()
-	target := min(newestSnapshot, db.keepFrom(g.published.Load()))
+	db.newestSnapshot.Store(max(newestSnapshot, db.newestSnapshot.Load()))
+	target := min(newestSnapshot, db.keepFrom(g))
 	if !db.opts.standalone {
 		// Above what is durable a power cut may leave holes for the replay to fill, and
 		// the replay reads the state it starts from.
@@ -60,13 +62,43 @@ func (g *generation) raiseFloor(target uint64) (floor uint64, moved bool) {
 }
 
 // keepFrom is the oldest index that the history rule wants kept.
-func (db *DB) keepFrom(published uint64) uint64 {
-	h := db.opts.History
+func (db *DB) keepFrom(g *generation) uint64 {
+	h, published := db.opts.History, g.published.Load()
 	keep := back(published, h.MinIndexes)
 	if h.MinAge >= ageStep { // less than a sample's distance is as good as none
 		keep = min(keep, db.ages.indexAt(time.Now().Add(-h.MinAge)))
 	}
-	return max(keep, back(published, h.MaxIndexes))
+	keep = max(keep, back(published, h.MaxIndexes))
+	stored, _ := g.stored()
+	return min(max(keep, db.ages.indexWithin(db.written.bytes.Load(), max(h.MaxBytes, stored/historyShare))), published)
+}
+
+// stored is how many bytes and versions the tables hold, uncompressed.
+func (g *generation) stored() (bytes, versions int64) {
+	for _, t := range g.bdb.Tables() {
+		bytes += int64(t.UncompressedSize)
+		versions += int64(t.KeyCount)
+	}
+	return bytes, versions
+}
+
+// written counts what was written since the engine was opened: keys and values, in
+// bytes, and versions.
+type written struct{ bytes, versions atomic.Int64 }
+
+// noteEvery is after how many written bytes an age is noted, besides every ageStep.
+const noteEvery = 16 << 20
+
+// wrote counts a committed run.
+func (db *DB) wrote(bytes int64, versions int, published uint64) {
+	db.written.versions.Add(int64(versions))
+	if now := db.written.bytes.Add(bytes); now/noteEvery != (now-bytes)/noteEvery {
+		db.noteAge(time.Now(), published)
+	}
+}
+
+func (db *DB) noteAge(now time.Time, published uint64) {
+	db.ages.note(ageSample{now, published, db.written.bytes.Load(), db.written.versions.Load()})
 }
 
 func back(index, by uint64) uint64 { return index - min(index, by) }
@@ -81,6 +113,8 @@ type ages struct {
 type ageSample struct {
 	at    time.Time
 	index uint64
+	// bytes and versions that had been written then.
+	bytes, versions int64
 }
 
 // ageStep is how far samples are apart; maxAges how many are kept.
@@ -89,10 +123,10 @@ const (
 	maxAges = 1024
 )
 
-func (a *ages) note(now time.Time, index uint64) {
+func (a *ages) note(s ageSample) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.samples = append(a.samples, ageSample{now, index})
+	a.samples = append(a.samples, s)
 	if len(a.samples) > maxAges {
 		a.samples = append(a.samples[:0], a.samples[len(a.samples)-maxAges:]...)
 	}
@@ -113,9 +147,55 @@ func (a *ages) indexAt(t time.Time) uint64 {
 	return index
 }
 
-func (a *ages) reset(now time.Time, index uint64) {
+// indexWithin is the oldest index since which at most budget bytes were written, as far
+// as is known; 0 if all that is known is within it. now is what has been written.
+func (a *ages) indexWithin(now, budget int64) uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i, s := range a.samples {
+		if now-s.bytes > budget {
+			continue
+		}
+		if i == 0 {
+			return 0
+		}
+		return s.index
+	}
+	if n := len(a.samples); n > 0 {
+		return a.samples[n-1].index // the last step alone is larger
+	}
+	return 0
+}
+
+// since is what was written after index, as far as is known, rounded up; and since when
+// that is known.
+func (a *ages) since(index uint64) (s ageSample, known bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for i, sample := range a.samples {
+		if i > 0 && sample.index > index {
+			break
+		}
+		s, known = sample, true
+	}
+	return s, known
+}
+
+// before is the newest sample that is at least d old.
+func (a *ages) before(now time.Time, d time.Duration) (s ageSample, known bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, sample := range a.samples {
+		if now.Sub(sample.at) < d {
+			break
+		}
+		s, known = sample, true
+	}
+	return s, known
+}
+
+func (a *ages) reset() {
 	a.mu.Lock()
 	a.samples = a.samples[:0]
 	a.mu.Unlock()
-	a.note(now, index)
 }

@@ -31,13 +31,13 @@ func TestFloorFollowsTheSnapshotAndTheHistoryRule(t *testing.T) {
 		snapshot uint64
 		want     uint64
 	}{
-		{"the snapshot is older than the history", History{1, 10, 50}, 40, 40},
-		{"the history reaches further back", History{1, 30, 50}, 95, 70},
-		{"there are not so many indexes", History{1, 1000, 2000}, 95, 0},
-		{"at most so many indexes", History{time.Hour, 10, 50}, 95, 50},
-		{"by age: nothing is old yet", History{time.Hour, 10, 5000}, 95, 0},
-		{"no snapshot", History{1, 10, 50}, 0, 0},
-		{"a snapshot of the future", History{1, 1, 50}, 1000, 99},
+		{"the snapshot is older than the history", History{MinAge: 1, MinIndexes: 10, MaxIndexes: 50}, 40, 40},
+		{"the history reaches further back", History{MinAge: 1, MinIndexes: 30, MaxIndexes: 50}, 95, 70},
+		{"there are not so many indexes", History{MinAge: 1, MinIndexes: 1000, MaxIndexes: 2000}, 95, 0},
+		{"at most so many indexes", History{MinAge: time.Hour, MinIndexes: 10, MaxIndexes: 50}, 95, 50},
+		{"by age: nothing is old yet", History{MinAge: time.Hour, MinIndexes: 10, MaxIndexes: 5000}, 95, 0},
+		{"no snapshot", History{MinAge: 1, MinIndexes: 10, MaxIndexes: 50}, 0, 0},
+		{"a snapshot of the future", History{MinAge: 1, MinIndexes: 1, MaxIndexes: 50}, 1000, 99},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			db := filled(t, Options{Dir: t.TempDir(), Badger: small, History: c.history}, 100)
@@ -57,7 +57,7 @@ func TestAgesAnswerByTime(t *testing.T) {
 	var a ages
 	start := time.Now()
 	for i := range 10 {
-		a.note(start.Add(time.Duration(i)*time.Minute), uint64(i*100))
+		a.note(ageSample{at: start.Add(time.Duration(i) * time.Minute), index: uint64(i * 100)})
 	}
 	for ago, want := range map[time.Duration]uint64{-time.Hour: 0, 0: 0, 90 * time.Second: 100, 5 * time.Minute: 500, time.Hour: 900} {
 		if got := a.indexAt(start.Add(ago)); got != want {
@@ -170,5 +170,44 @@ func TestChangedSinceBelowTheFloor(t *testing.T) {
 		if got != c.want || !errors.Is(err, c.err) {
 			t.Errorf("%+v: %v, %v", c, got, err)
 		}
+	}
+}
+
+func TestAgesAnswerByBytes(t *testing.T) {
+	var a ages
+	if got := a.indexWithin(100, 1); got != 0 {
+		t.Errorf("knowing nothing: %d", got)
+	}
+	for i := range 10 {
+		a.note(ageSample{index: uint64(i * 100), bytes: int64(i * 1000), versions: int64(i * 10)})
+	}
+	for budget, want := range map[int64]uint64{0: 900, 499: 900, 500: 900, 1500: 800, 2000: 800, 9499: 100, 9500: 0, 1 << 40: 0} {
+		if got := a.indexWithin(9500, budget); got != want {
+			t.Errorf("%d bytes: %d, want %d", budget, got, want)
+		}
+	}
+	if s, known := a.since(250); !known || s.versions != 20 {
+		t.Errorf("since 250: %+v", s)
+	}
+}
+
+// The history of a store that is overwritten ends where there is more of it than of
+// the store, whatever the rule by age and number says.
+func TestHistoryIsBoundedInBytes(t *testing.T) {
+	db := openTest(t, Options{Dir: t.TempDir(), Badger: small, History: History{MinAge: time.Hour, MinIndexes: 1 << 40, MaxIndexes: 1 << 40, MaxBytes: 20 << 20}})
+	const size, total = 1 << 18, 120 << 20
+	index := uint64(0)
+	for n := 0; n < total; n += size {
+		index++
+		put(t, db, index, "kv:"+string(rune('a'+index%8)), string(randomBytes(index, size)))
+	}
+	if err := db.MakeDurable(context.Background(), index); err != nil {
+		t.Fatal(err)
+	}
+	db.AdvanceFloor(index)
+	stored, _ := db.gen.Load().stored()
+	budget := max(20<<20, stored/historyShare)
+	if kept := int64(index-db.Floor()) * size; kept > budget || kept < budget-2*noteEvery {
+		t.Errorf("%d bytes of history are kept, of at most %d", kept, budget)
 	}
 }

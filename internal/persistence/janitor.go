@@ -7,11 +7,6 @@ import (
 )
 
 const (
-	// gcEvery is how often Badger's value log is collected, as the guide says. Ours
-	// is empty, see MaxRecordLen, so it costs nothing.
-	gcEvery = 5 * time.Minute
-	// gcRatio is the share of garbage from which a value log file is rewritten.
-	gcRatio = 0.5
 	// reserveEvery is how often space is reserved ahead of need.
 	reserveEvery = 500 * time.Millisecond
 )
@@ -19,8 +14,7 @@ const (
 // janitor does the background work until Close.
 func (db *DB) janitor() {
 	defer db.wg.Done()
-	gc, age, room := time.NewTicker(gcEvery), time.NewTicker(ageStep), time.NewTicker(reserveEvery)
-	defer gc.Stop()
+	age, room := time.NewTicker(ageStep), time.NewTicker(reserveEvery)
 	defer age.Stop()
 	defer room.Stop()
 	for {
@@ -28,30 +22,14 @@ func (db *DB) janitor() {
 		case <-db.closing:
 			return
 		case now := <-age.C:
-			db.ages.note(now, db.Published())
-			if db.opts.standalone {
+			db.noteAge(now, db.Published())
+			if snapshot := db.newestSnapshot.Load(); db.opts.standalone {
 				db.AdvanceFloor(db.Published())
+			} else if snapshot > 0 {
+				db.AdvanceFloor(snapshot)
 			}
-		case <-gc.C:
-			db.collectGarbage()
 		case <-room.C:
 			db.reserveAhead()
-		}
-	}
-}
-
-func (db *DB) collectGarbage() {
-	g, err := db.acquire()
-	if err != nil {
-		return
-	}
-	defer g.release()
-	if g.dir == "" {
-		return
-	}
-	for g.bdb.RunValueLogGC(gcRatio) == nil { // an error means that there is nothing to do
-		if db.closed.Load() {
-			return
 		}
 	}
 }

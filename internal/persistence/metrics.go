@@ -19,6 +19,8 @@ const (
 	opReplace     = "replace"
 	opDigest      = "digest"
 	opMakeDurable = "make_durable"
+	opCompact     = "compact"
+	opGC          = "gc"
 )
 
 type metrics struct {
@@ -42,10 +44,10 @@ func newMetrics(db *DB) (*metrics, error) {
 		Name: "konsul_persistence_operation_duration_seconds", Help: "How long operations on the engine took.",
 		Buckets: prometheus.ExponentialBuckets(2e-6, 4, 13), // 2 us to 33 s
 	}, []string{"operation"})
-	for _, op := range []string{opGet, opScan, opCommit, opChanges, opSnapshot, opReplace, opDigest, opMakeDurable} {
+	for _, op := range []string{opGet, opScan, opCommit, opChanges, opSnapshot, opReplace, opDigest, opMakeDurable, opCompact, opGC} {
 		m.seconds[op] = seconds.WithLabelValues(op)
 	}
-	for _, op := range []string{opGet, opScan, opCommit, opSet, opDelete, opChanges, opSnapshot, opReplace, opDigest, opMakeDurable} {
+	for _, op := range []string{opGet, opScan, opCommit, opSet, opDelete, opChanges, opSnapshot, opReplace, opDigest, opMakeDurable, opCompact, opGC} {
 		m.done[op] = operations.WithLabelValues(op, "success")
 		m.failed[op] = operations.WithLabelValues(op, "error")
 	}

@@ -35,6 +35,9 @@ type Options struct {
 	Badger BadgerOptions
 	// History says how much of the past is kept; zero fields mean the defaults.
 	History History
+	// MaintenanceInterval is how often garbage is collected and, if it is worth it, the
+	// tables compacted. 0 = only on request.
+	MaintenanceInterval time.Duration
 	// Registerer gets the engine's metrics; nil for none.
 	Registerer prometheus.Registerer
 
@@ -118,16 +121,23 @@ func (o BadgerOptions) Validate() error {
 }
 
 // History bounds how much of the past stays readable: the last MinAge or the
-// last MinIndexes, whichever is more, but at most MaxIndexes.
+// last MinIndexes, whichever is more, but at most MaxIndexes, and no more than a fifth
+// of the engine is history or MaxBytes, whichever is more: a store that is overwritten
+// all the time must not grow with what was in it.
 type History struct {
 	MinAge     time.Duration
 	MinIndexes uint64
 	MaxIndexes uint64
+	// MaxBytes is how much history a small store may have, in bytes of keys and values.
+	MaxBytes int64
 }
+
+// historyShare: a 1/historyShare of what is in the tables may be history.
+const historyShare = 5
 
 // DefaultHistory is the rule of the design.
 func DefaultHistory() History {
-	return History{MinAge: 10 * time.Minute, MinIndexes: 100_000, MaxIndexes: 1_000_000}
+	return History{MinAge: 10 * time.Minute, MinIndexes: 100_000, MaxIndexes: 1_000_000, MaxBytes: 64 << 20}
 }
 
 func (h History) withDefaults() History {
@@ -140,6 +150,9 @@ func (h History) withDefaults() History {
 	}
 	if h.MaxIndexes == 0 {
 		h.MaxIndexes = d.MaxIndexes
+	}
+	if h.MaxBytes == 0 {
+		h.MaxBytes = d.MaxBytes
 	}
 	return h
 }

@@ -190,7 +190,9 @@ func (db *DB) switchTo(g *generation) error {
 	}
 	index := g.published.Load()
 	old := db.gen.Swap(g)
-	db.ages.reset(time.Now(), index)
+	db.newestSnapshot.Store(0) // of another history
+	db.ages.reset()
+	db.noteAge(time.Now(), index)
 	db.waiters.wake(index)
 	old.superseded.Store(true)
 	old.release()

@@ -190,6 +190,7 @@ func (u *Update) Commit(last uint64) ([]Change, error) {
 			return nil, fmt.Errorf("committing entries up to %d: %w", last, err)
 		}
 	}
+	u.db.wrote(u.bytes, len(u.writes), last)
 	u.gen.keys.Add(u.keys)
 	u.gen.services.Add(u.svcs)
 	u.remember(last)

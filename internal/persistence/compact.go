@@ -1,0 +1,299 @@
+package persistence
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+)
+
+// Maintained says what a compaction or a garbage collection came to.
+type Maintained struct {
+	Before, After Usage
+	Took          time.Duration
+}
+
+// gcRatio is the share of garbage from which a value log file is rewritten.
+const gcRatio = 0.5
+
+// CollectGarbage rewrites value log files that are mostly garbage. Ours are empty, see
+// MaxRecordLen, so it has nothing to do but in an engine that another program wrote.
+// Any goroutine may call it. Errors: ErrMaintaining, ErrClosed.
+func (db *DB) CollectGarbage(ctx context.Context) (Maintained, error) {
+	return db.maintain(ctx, opGC, func(g *generation) error {
+		if g.dir == "" {
+			return nil
+		}
+		for {
+			err := g.bdb.RunValueLogGC(gcRatio)
+			if errors.Is(err, badger.ErrNoRewrite) {
+				return nil
+			}
+			if err == nil {
+				err = db.interrupted(ctx)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	})
+}
+
+// Compact rewrites the engine's tables into one level, without what is older than the
+// history. Reads and writes go on; it costs reading and writing the whole engine once,
+// and needs as much free disk as the tables take. Under heavy writes it takes until they
+// pause. When ctx ends, it goes on by itself and Compact returns ctx's error.
+// Any goroutine may call it. Errors: ErrMaintaining, ErrNoSpace, ErrClosed.
+func (db *DB) Compact(ctx context.Context) (Maintained, error) {
+	return db.maintain(ctx, opCompact, func(g *generation) error { return db.compact(ctx, g) })
+}
+
+// maintain runs work, one at a time, in a goroutine that outlives ctx if it must.
+func (db *DB) maintain(ctx context.Context, op string, work func(*generation) error) (m Maintained, err error) {
+	select {
+	case db.compacting <- struct{}{}:
+	default:
+		return m, ErrMaintaining
+	}
+	g, err := db.acquire()
+	if err != nil {
+		<-db.compacting
+		return m, err
+	}
+	begin := time.Now()
+	if m.Before, err = g.usage(); err != nil {
+		g.release()
+		<-db.compacting
+		return m, err
+	}
+	done := make(chan error, 1)
+	go func() {
+		err := work(g)
+		db.metrics.observe(op, begin, err)
+		<-db.compacting
+		g.release()
+		done <- err
+	}()
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		return m, ctx.Err()
+	}
+	m.Took = time.Since(begin)
+	if err != nil {
+		return m, err
+	}
+	m.After, err = db.Usage()
+	return m, err
+}
+
+func (db *DB) compact(ctx context.Context, g *generation) error {
+	if snapshot := db.newestSnapshot.Load(); snapshot > 0 {
+		db.AdvanceFloor(snapshot)
+	}
+	if err := db.roomToCompact(g); err != nil {
+		return fmt.Errorf("compacting: %w", err)
+	}
+	before := db.written.versions.Load()
+	if floor := g.floor.Load(); floor > 0 {
+		if err := db.touch(ctx, g, floor); err != nil {
+			return fmt.Errorf("compacting: %w", err)
+		}
+	}
+	if err := g.bdb.Flatten(1); err != nil {
+		return fmt.Errorf("compacting: %w", err)
+	}
+	_, versions := g.stored()
+	counts := db.Counts()
+	kept := int64(counts.Keys+counts.Services) + db.historyVersions(g) + db.written.versions.Load() - before
+	db.others.Store(max(versions-kept, 0))
+	return nil
+}
+
+// roomToCompact: tables are written through memory maps, where a full disk is a SIGBUS.
+func (db *DB) roomToCompact(g *generation) error {
+	if g.dir == "" {
+		return nil
+	}
+	free, err := freeBytes(g.dir)
+	if err != nil {
+		return err
+	}
+	used, err := g.usage()
+	if err != nil {
+		return err
+	}
+	if need := used.SST + db.opts.Badger.Headroom(); free < need {
+		return fmt.Errorf("%w: %s has %d bytes left, a compaction needs %d", ErrNoSpace, g.dir, free, need)
+	}
+	return nil
+}
+
+// touch makes Badger rewrite tables that it would never touch again: a compaction goes
+// through a table only if something from a level above overlaps it. So something must
+// stand above every table, and what the memtable holds must be flushed. It is deletions of
+// keys that nobody can have, for they are longer than a key may be, at the floor, where
+// nobody who reads the history sees them; the compaction drops them. (To write existing
+// records again would not do: one that is deleted meanwhile could come back.)
+func (db *DB) touch(ctx context.Context, g *generation, floor uint64) error {
+	var places [][]byte
+	for _, t := range g.bdb.Tables() {
+		if t.Level > 0 && len(t.Left) > 8 && !bytes.HasPrefix(t.Left, []byte("!badger!")) {
+			places = append(places, t.Left[:len(t.Left)-8]) // the version stands behind the key
+		}
+	}
+	if len(places) == 0 {
+		places = append(places, []byte(KVPrefix))
+	}
+	const size = maxStoredKeyLen + 16
+	// One round over all places, then as many as it takes to fill a memtable, so that
+	// Badger flushes the one with the first round.
+	count := len(places) + int(db.opts.Badger.MemTableSize/size) + 64
+	for n := 0; n < count; {
+		if err := db.interrupted(ctx); err != nil {
+			return err
+		}
+		chunk := min(count-n, 256)
+		if err := db.space.wait(db, g, int64(chunk)*(size+perWrite)); err != nil {
+			return err
+		}
+		batch := g.bdb.NewManagedWriteBatch()
+		for range chunk {
+			key := make([]byte, size)
+			copy(key, places[n%len(places)])
+			binary.BigEndian.PutUint64(key[size-8:], uint64(n))
+			n++
+			if err := batch.DeleteAt(key, floor); err != nil {
+				batch.Cancel()
+				return err
+			}
+		}
+		if err := batch.Flush(); err != nil {
+			return err
+		}
+	}
+	return db.awaitFlush(ctx, g)
+}
+
+const (
+	flushPoll = 20 * time.Millisecond
+	// flushPatience is for a flush under heavy writes, where the next memtable is full
+	// before the last is flushed.
+	flushPatience = 15 * time.Second
+)
+
+// awaitFlush waits until no full memtable waits for its flush, for a while.
+func (db *DB) awaitFlush(ctx context.Context, g *generation) error {
+	deadline := time.Now().Add(flushPatience)
+	for g.dir != "" && time.Now().Before(deadline) {
+		logs, err := logFiles(g.dir)
+		if err != nil {
+			return err
+		}
+		inUse := 0
+		for _, size := range logs {
+			if size > 0 {
+				inUse++
+			}
+		}
+		if inUse <= 1 {
+			return nil
+		}
+		select {
+		case <-time.After(flushPoll):
+		case <-db.closing:
+			return ErrClosed
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// historyVersions is about how many versions the history may hold.
+func (db *DB) historyVersions(g *generation) int64 {
+	s, known := db.ages.since(g.floor.Load())
+	if !known {
+		return 0
+	}
+	return db.written.versions.Load() - s.versions
+}
+
+// The rule of scheduled compactions: garbage is more than half of what is alive, and
+// more than garbageBytes; and for quietTime less than quietRate bytes a second were
+// written, because a busy engine compacts by itself.
+const (
+	garbageBytes = 64 << 20
+	quietTime    = 15 * time.Second
+	quietRate    = 1 << 20
+)
+
+// worthCompacting says whether a scheduled compaction should run now.
+func (db *DB) worthCompacting(g *generation, now time.Time) bool {
+	before, known := db.ages.before(now, quietTime)
+	if !known || float64(db.written.bytes.Load()-before.bytes) > quietRate*now.Sub(before.at).Seconds() {
+		return false
+	}
+	stored, versions := g.stored()
+	counts := db.Counts()
+	alive := int64(counts.Keys+counts.Services) + db.others.Load() + db.historyVersions(g)
+	garbage := versions - alive
+	return garbage > alive/2 && stored/max(versions, 1)*garbage > garbageBytes
+}
+
+// maintenance collects garbage and compacts on schedule, until Close.
+func (db *DB) maintenance() {
+	defer db.wg.Done()
+	every := db.opts.MaintenanceInterval
+	if every <= 0 {
+		return
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	// What it has begun is not waited for when the engine closes, but for what Close waits
+	// for itself.
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-db.closing:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	for {
+		select {
+		case <-db.closing:
+			return
+		case <-tick.C:
+			db.maintainOnce(ctx)
+		}
+	}
+}
+
+func (db *DB) maintainOnce(ctx context.Context) {
+	if _, err := db.CollectGarbage(ctx); err != nil && !errors.Is(err, ErrMaintaining) && ctx.Err() == nil {
+		db.log.Warn("collecting garbage", "error", err)
+	}
+	g, err := db.acquire()
+	if err != nil {
+		return
+	}
+	worth := db.worthCompacting(g, time.Now())
+	g.release()
+	if !worth {
+		return
+	}
+	m, err := db.Compact(ctx)
+	switch {
+	case ctx.Err() != nil, errors.Is(err, ErrMaintaining):
+	case err != nil:
+		db.log.Warn("compacting", "error", err)
+	default:
+		db.log.Info("compacted", "before", m.Before.SST, "after", m.After.SST, "took", m.Took.Round(time.Millisecond))
+	}
+}
