@@ -54,6 +54,8 @@ func (c *call) health() error {
 		r.Status, r.Reason = "unhealthy", "the raft node is not running"
 	case ready != nil:
 		r.Status, r.Reason = "degraded", ready.Error()
+	case c.s.node.Degraded() != nil:
+		r.Status, r.Reason = "degraded", c.s.node.Degraded().Error()
 	}
 	if r.Status == "unhealthy" {
 		return c.sendReport(http.StatusServiceUnavailable, r)

@@ -59,6 +59,8 @@ type Raft interface {
 	CommitIndex() uint64
 	AppliedIndex() uint64
 	LastContact() time.Duration
+	// Degraded says what is wrong with this node's files that it is about to mend.
+	Degraded() error
 	// Ready is nil if a leader is known and this node is caught up.
 	Ready(ctx context.Context) error
 }

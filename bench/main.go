@@ -73,6 +73,9 @@ func parse(args []string) (*config, error) {
 }
 
 func run(ctx context.Context, args []string) error {
+	if len(args) > 0 && args[0] == "restart" {
+		return runRestart(ctx, args[1:])
+	}
 	cfg, err := parse(args)
 	if err != nil {
 		return err

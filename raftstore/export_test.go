@@ -78,7 +78,7 @@ func (c *Config) SetClock(now func() time.Time) { c.now = now }
 // Extensions are those of an entry, as the log on disk has it.
 func (s *Store) Extensions(index uint64) ([]byte, error) {
 	var l raft.Log
-	err := s.logs.raw().GetLog(index, &l)
+	err := s.logs.stored(index, &l)
 	return l.Extensions, err
 }
 
@@ -88,3 +88,10 @@ func (s *Store) Entry(index uint64) (term uint64, isCommand bool, err error) {
 	err = s.logs.raw().GetLog(index, &l)
 	return l.Term, l.Type == raft.LogCommand, err
 }
+
+// StartedFrom is the index behind which raft began to apply entries, 0 for the
+// beginning.
+func (s *Store) StartedFrom() uint64 { return s.startedFrom }
+
+// ForgetLogCache makes the next reads of the log come from the disk.
+func (s *Store) ForgetLogCache() { s.logs.cache.truncate(0, ^uint64(0)) }

@@ -3,7 +3,6 @@ package raftstore
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+
+	"github.com/neogan74/konsul/internal/statefile"
 )
 
 // The data directory's part that is ours:
@@ -19,7 +20,8 @@ import (
 //	LOCK          flock: one process at a time
 //	node-id       this node's name, and a newline
 //	incarnation   a random name of this directory, made with it; never changed
-//	cluster.json  {"format":1,"cluster_id":"...","removed":false}
+//	cluster.json  the cluster, and node id and incarnation once more, with a checksum
+//	checkpoint.json  from where the next start goes on, see checkpoints
 //	clean         present only after a clean shutdown
 //	raft/         the log (raft-wal)
 //	snapshots/    raft snapshots
@@ -28,6 +30,7 @@ const (
 	nodeIDFile      = "node-id"
 	incarnationFile = "incarnation"
 	clusterFile     = "cluster.json"
+	clusterFormat   = 1
 	cleanFile       = "clean"
 	raftDir         = "raft"
 	snapshotDir     = "snapshots"
@@ -35,8 +38,10 @@ const (
 
 // clusterRecord is the content of cluster.json.
 type clusterRecord struct {
-	Format    int    `json:"format"`
 	ClusterID string `json:"cluster_id"`
+	// NodeID and Incarnation are what the files of their names have to say.
+	NodeID      string `json:"node_id"`
+	Incarnation string `json:"incarnation"`
 	// Removed: this node knows that it was taken out of the cluster.
 	Removed bool `json:"removed,omitempty"`
 }
@@ -79,24 +84,54 @@ func loadIdentity(dir, configured string) (*identity, error) {
 		id.incarnation = newID()
 		return id, nil
 	}
-	if err := id.loadNodeID(configured); err != nil {
-		return nil, err
-	}
-	if err := id.loadIncarnation(); err != nil {
-		return nil, err
-	}
-	b, err := os.ReadFile(filepath.Join(dir, clusterFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return id, nil
+	path := filepath.Join(dir, clusterFile)
+	found, err := statefile.Read(path, clusterFormat, &id.rec)
+	if errors.Is(err, statefile.ErrDamaged) {
+		return nil, fmt.Errorf("%w: %w: %s", ErrDamaged, err, wayBack(dir))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading cluster id: %w", err)
 	}
-	if err := json.Unmarshal(b, &id.rec); err != nil || id.rec.Format != 1 {
-		return nil, fmt.Errorf("%w: %s is not readable (format %d, %v); restore it from another node of the cluster, "+
-			"or move %s away and join again", ErrDamaged, filepath.Join(dir, clusterFile), id.rec.Format, err, dir)
+	if found { // it was in a cluster, so the names are there, and these
+		for file, want := range map[string]string{nodeIDFile: id.rec.NodeID, incarnationFile: id.rec.Incarnation} {
+			if err := holds(filepath.Join(dir, file), want); err != nil {
+				return nil, fmt.Errorf("%w: %w, by %s: put that there if you are sure, or else %s", ErrDamaged, err, path, wayBack(dir))
+			}
+		}
 	}
-	return id, nil
+	if err := id.loadNodeID(configured); err != nil {
+		return nil, err
+	}
+	return id, id.loadIncarnation()
+}
+
+// holds says whether the file at path still has the name that was put there.
+func holds(path, want string) error {
+	b, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if have := strings.TrimSpace(string(b)); have != want {
+		return fmt.Errorf("%s holds %q and should hold %q", path, have, want)
+	}
+	return nil
+}
+
+// NodeIDOf is the name of the node whose data directory dir is, also if one of the
+// files that tell it is damaged.
+func NodeIDOf(dir string) (string, error) {
+	var rec clusterRecord
+	if found, err := statefile.Read(filepath.Join(dir, clusterFile), clusterFormat, &rec); err == nil && found {
+		return rec.NodeID, nil
+	}
+	b, err := os.ReadFile(filepath.Join(dir, nodeIDFile))
+	if err != nil {
+		return "", fmt.Errorf("reading node id: %w", err)
+	}
+	if id := strings.TrimSpace(string(b)); validID(id) {
+		return id, nil
+	}
+	return "", fmt.Errorf("%w: %s does not hold a node id", ErrDamaged, filepath.Join(dir, nodeIDFile))
 }
 
 func (id *identity) loadNodeID(configured string) error {
@@ -188,7 +223,7 @@ func (id *identity) setCluster(clusterID string) error {
 		return fmt.Errorf("%w: this node is in %s, not in %s", ErrWrongCluster, have, clusterID)
 	}
 	rec := id.rec
-	rec.Format, rec.ClusterID = 1, clusterID
+	rec.ClusterID = clusterID
 	return id.storeLocked(rec)
 }
 
@@ -200,7 +235,7 @@ func (id *identity) setRemoved(removed bool) error {
 		return nil
 	}
 	rec := id.rec
-	rec.Format, rec.Removed = 1, removed
+	rec.Removed = removed
 	return id.storeLocked(rec)
 }
 
@@ -208,12 +243,9 @@ func (id *identity) storeLocked(rec clusterRecord) error {
 	if rec == id.rec {
 		return nil
 	}
+	rec.NodeID, rec.Incarnation = id.nodeID, id.incarnation
 	if id.dir != "" {
-		b, err := json.Marshal(rec)
-		if err != nil {
-			return fmt.Errorf("encoding cluster id: %w", err)
-		}
-		if err := writeDurably(filepath.Join(id.dir, clusterFile), append(b, '\n')); err != nil {
+		if err := statefile.Write(filepath.Join(id.dir, clusterFile), clusterFormat, rec); err != nil {
 			return err
 		}
 	}
@@ -237,6 +269,19 @@ func lockDir(dir string) (*dirLock, error) {
 		return nil, fmt.Errorf("locking %s: %w", dir, err)
 	}
 	return &dirLock{f}, nil
+}
+
+// LockDataDir keeps nodes, this process's own included, off a data directory until
+// release is called. ErrLocked if one is running on it.
+func LockDataDir(dir string) (release func(), err error) {
+	if _, err := os.Stat(dir); err != nil {
+		return nil, fmt.Errorf("locking data directory: %w", err)
+	}
+	l, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = l.release() }, nil
 }
 
 func (l *dirLock) release() error {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -13,10 +14,10 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
-	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/segment"
 
 	"github.com/neogan74/konsul/internal/encryption"
+	"github.com/neogan74/konsul/internal/statefile"
 )
 
 // rawLog is what stands below logStore: raft-wal, or raft's memory store.
@@ -36,6 +37,10 @@ type logStore struct {
 	log    hclog.Logger
 	cache  *logCache
 	sealer *entrySealer // nil without encryption
+	// covered is the newest index that a snapshot holds; damaged hears of an entry
+	// behind it that is needed and cannot be read.
+	covered func() uint64
+	damaged func(index uint64, err error)
 	// full says whether the disk is below its floor.
 	full func() bool
 	// applied is the newest index that the state machine has applied.
@@ -73,6 +78,7 @@ var (
 // openLog opens the log in cfg's data directory, or one in memory.
 func openLog(cfg Config, keys *encryption.Directory, log hclog.Logger) (*logStore, error) {
 	s := &logStore{log: log.Named("log"), cache: newLogCache(), sealer: newEntrySealer(keys), full: func() bool { return false }, applied: func() uint64 { return 0 },
+		covered: func() uint64 { return 0 }, damaged: func(uint64, error) {},
 		fatal: cfg.Fatal, observe: func(int, int, time.Duration) {}}
 	if cfg.InMemory {
 		s.inner = raft.NewInmemStore()
@@ -86,29 +92,49 @@ func openLog(cfg Config, keys *encryption.Directory, log hclog.Logger) (*logStor
 	s.reopen = func() (rawLog, error) {
 		return wal.Open(s.dir,
 			wal.WithSegmentFiler(segment.NewFiler(s.dir, fs)),
-			wal.WithMetaStore(&flushedMeta{MetaStore: &metadb.BoltMetaDB{}, flush: &s.flush}),
+			wal.WithMetaStore(&flushedMeta{MetaStore: &walMeta{}, flush: &s.flush}),
 			wal.WithSegmentSize(cfg.segmentSize()),
 			wal.WithLogger(s.log))
 	}
 	var err error
 	if s.inner, err = s.reopen(); err != nil {
-		return nil, fmt.Errorf("%w: opening log %s: %w: if it cannot be repaired, move %s away and join again",
-			ErrDamaged, s.dir, err, cfg.DataDir)
+		if errors.Is(err, statefile.ErrTooNew) {
+			return nil, fmt.Errorf("opening log: %w", err)
+		}
+		return nil, fmt.Errorf("%w: opening log %s: %w: %s", ErrDamaged, s.dir, err, wayBack(cfg.DataDir))
 	}
 	if err := s.checkEnd(); err != nil {
-		return nil, errors.Join(err, s.Close())
+		return nil, errors.Join(fmt.Errorf("%w: %s", err, wayBack(cfg.DataDir)), s.Close())
 	}
 	return s, nil
 }
 
-// checkEnd reads the last entry: whether it is encrypted must be known before raft
-// panics at it, and before the engine is taken for damaged.
+// checkEnd looks for entries that raft-wal did not find, and reads the last one:
+// whether it is encrypted must be known before raft panics at it, and before the
+// engine is taken for damaged.
 func (s *logStore) checkEnd() error {
 	last, err := s.LastIndex()
+	if err != nil {
+		return err
+	}
+	segment, err := lastSegment(s.dir)
+	if err == nil && segment != "" {
+		err = checkTail(segment, last)
+	}
 	if err != nil || last == 0 {
 		return err
 	}
-	return s.GetLog(last, new(raft.Log))
+	return s.stored(last, new(raft.Log))
+}
+
+// check reads every entry from first on.
+func (s *logStore) check(first, last uint64) error {
+	for i := first; i <= last; i++ {
+		if err := s.stored(i, new(raft.Log)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *logStore) raw() rawLog {
@@ -131,7 +157,35 @@ func (s *logStore) GetLog(index uint64, into *raft.Log) error {
 	if s.cache.get(index, into) {
 		return nil
 	}
-	if err := s.raw().GetLog(index, into); err != nil {
+	err := s.stored(index, into)
+	if err == nil || !errors.Is(err, ErrDamaged) {
+		return err
+	}
+	if index <= s.covered() {
+		// Who needs it can have the snapshot.
+		s.log.Warn("an old log entry cannot be read; the snapshot stands in for it", "index", index, "error", err)
+		return raft.ErrLogNotFound
+	}
+	s.damaged(index, err)
+	return err
+}
+
+// stored reads an entry from the disk. ErrDamaged: it is not what was written.
+func (s *logStore) stored(index uint64, into *raft.Log) (err error) {
+	defer func() {
+		if p := recover(); p != nil { // raft-wal trusts lengths
+			err = fmt.Errorf("%w: log entry %d: %v", ErrDamaged, index, p)
+		}
+	}()
+	*into = raft.Log{}
+	err = s.raw().GetLog(index, into)
+	switch {
+	case errors.Is(err, wal.ErrCorrupt), errors.Is(err, io.ErrShortBuffer), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("%w: log entry %d: %w", ErrDamaged, index, err)
+	case err != nil || s.dir == "":
+		return err
+	}
+	if err := checkSum(into, index); err != nil {
 		return err
 	}
 	return s.sealer.open(into)
@@ -206,7 +260,9 @@ func (s *logStore) written(b batch) {
 // store appends, and opens the log anew if its last segment is sealed and the
 // next one could not be made: raft-wal does not try again by itself.
 func (s *logStore) store(logs []*raft.Log) error {
-	logs = s.sealer.seal(logs)
+	if s.dir != "" {
+		logs = withSums(s.sealer.seal(logs))
+	}
 	err := s.raw().StoreLogs(logs)
 	if !errors.Is(err, wal.ErrSealed) || s.reopen == nil {
 		return err
@@ -323,7 +379,7 @@ func (s *logStore) settled(commit uint64, published func() uint64) (uint64, erro
 		kind, ok := s.cache.kind(i)
 		if !ok {
 			var l raft.Log
-			err := s.raw().GetLog(i, &l)
+			err := s.stored(i, &l)
 			if errors.Is(err, raft.ErrLogNotFound) {
 				// Compacted: a snapshot covers it, so everything the state machine
 				// sees up to here is published by now.

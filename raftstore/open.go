@@ -64,7 +64,7 @@ func (s *Store) open() error {
 	if err != nil {
 		return err
 	}
-	if err := s.id.confirm(found.header.ClusterID); err != nil {
+	if err := s.id.confirm(found.clusterID); err != nil {
 		return err
 	}
 	if s.fsm, err = fsm.New(s.db, s.log, s.metrics.reg, fsm.WithFatal(s.cfg.Fatal)); err != nil {
@@ -74,7 +74,17 @@ func (s *Store) open() error {
 	if found.newest != nil && !found.restore {
 		s.fsm.SetSnapshotIndex(found.newest.Index, madeAt(found.header))
 	}
-	s.members = newMembershipWatch(s.id, found.newest, s.log)
+	s.logs.covered, s.logs.damaged = s.fsm.SnapshotIndex, s.logDamaged
+	s.points = newCheckpoints(s, found.base)
+	s.check = &snapshotCheck{s: s, bad: found.bad}
+	if found.base != nil {
+		s.startedFrom = found.base.Index
+	}
+	if !found.restore {
+		s.check.newest = found.newest
+		s.snaps.start.Store(found.base)
+	}
+	s.members = newMembershipWatch(s.id, found.base, s.log)
 	trans, err := s.connect()
 	if err != nil {
 		return err
@@ -83,6 +93,7 @@ func (s *Store) open() error {
 	if s.raft, err = raft.NewRaft(s.raftConfig(!found.restore), &raftFSM{FSM: s.fsm, store: s}, s.logs, stable, s.snaps, trans); err != nil {
 		return fmt.Errorf("starting raft: %w", err)
 	}
+	s.snaps.started()
 	s.begin()
 	return nil
 }
@@ -181,6 +192,7 @@ func (s *Store) begin() {
 	for _, fn := range []func(){
 		s.watchRestores, s.paceSnapshots,
 		func() { s.disk.run(s.stop) }, s.watchLeadership, s.watchStall, s.watchMembership, s.waiter.run, s.commits.run, ticks.run,
+		s.points.run, s.check.run, s.overdue,
 	} {
 		s.wg.Add(1)
 		go func() {
@@ -225,7 +237,10 @@ var _ raft.BatchingFSM = (*raftFSM)(nil)
 
 // ApplyBatch implements raft.BatchingFSM.
 func (f *raftFSM) ApplyBatch(logs []*raft.Log) []any {
+	f.store.points.mu.Lock()
 	out := f.FSM.ApplyBatch(logs)
+	f.store.points.applied(logs)
+	f.store.points.mu.Unlock()
 	f.store.pace.note(logs)
 	if t := f.store.ticker.Load(); t != nil {
 		t.applied()
@@ -241,7 +256,11 @@ func (f *raftFSM) ApplyBatch(logs []*raft.Log) []any {
 // Restore implements raft.FSM. A backup put into a running cluster brings its own
 // cluster time, from which the leader's clock goes on.
 func (f *raftFSM) Restore(r io.ReadCloser) error {
-	if err := f.FSM.Restore(r); err != nil {
+	f.store.points.mu.Lock()
+	err := f.FSM.Restore(r)
+	f.store.points.restored()
+	f.store.points.mu.Unlock()
+	if err != nil {
 		return err
 	}
 	if t := f.store.ticker.Load(); t != nil {

@@ -210,11 +210,30 @@ func TestCorruptSnapshot(t *testing.T) {
 		b[len(b)/2] ^= 1
 		write(t, path, string(b))
 	}
-	t.Run("the log does not reach back", func(t *testing.T) {
+	t.Run("the log does not reach back, the engine is lost", func(t *testing.T) {
 		n := filled(t, true)
-		if err := restart(t, n, corrupt); !errors.Is(err, raftstore.ErrDamaged) {
+		err := restart(t, n, func(dir string) { corrupt(dir); remove(t, filepath.Join(dir, "engine")) })
+		if !errors.Is(err, raftstore.ErrDamaged) {
 			t.Fatalf("starting with a corrupt snapshot: %v", err)
 		}
+	})
+	t.Run("the engine is sound", func(t *testing.T) {
+		n := filled(t, true)
+		if err := restart(t, n, corrupt); err != nil {
+			t.Fatal(err)
+		}
+		check(t, n)
+		raftstoretest.Eventually(t, func() error {
+			if aside := glob(t, n.Config.DataDir, "damaged-snapshot-*"); len(aside) != 1 {
+				return fmt.Errorf("set aside: %v", aside)
+			}
+			return n.Store.Degraded()
+		})
+		// The new one is whole.
+		if err := restart(t, n, func(dir string) { remove(t, filepath.Join(dir, "engine")) }); err != nil {
+			t.Fatal(err)
+		}
+		check(t, n)
 	})
 	t.Run("the log reaches back", func(t *testing.T) {
 		c := raftstoretest.New(t, 1)

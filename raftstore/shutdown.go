@@ -42,6 +42,12 @@ func (s *Store) shutdown(ctx context.Context) error {
 	errs = append(errs, s.stopRaft())
 	close(s.stop)
 	errs = append(errs, s.stopOwn())
+	if !s.cfg.InMemory && errors.Join(errs...) == nil {
+		// So that the next start has nothing to apply again.
+		if err := s.points.take(); err != nil {
+			s.log.Warn("no checkpoint was taken; the next start takes longer", "error", err)
+		}
+	}
 	errs = append(errs, s.fsm.Close(), s.db.Close(), s.logs.Close())
 	s.metrics.unregister()
 	err := errors.Join(errs...)

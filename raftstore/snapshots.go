@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -33,6 +34,17 @@ type snapshotStore struct {
 	raft.SnapshotStore
 	dir string // "" = in memory
 	log hclog.Logger
+	// start, if not nil, is what raft is told at its start to have, in place of what
+	// there is.
+	start atomic.Pointer[raft.SnapshotMeta]
+}
+
+// List implements raft.SnapshotStore: newest first.
+func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
+	if start := s.start.Load(); start != nil {
+		return []*raft.SnapshotMeta{start}, nil
+	}
+	return s.SnapshotStore.List()
 }
 
 func openSnapshots(cfg Config, keys *encryption.Directory, log hclog.Logger) (*snapshotStore, error) {
@@ -58,6 +70,9 @@ func openSnapshots(cfg Config, keys *encryption.Directory, log hclog.Logger) (*s
 	}
 	return s, nil
 }
+
+// started ends what start began.
+func (s *snapshotStore) started() { s.start.Store(nil) }
 
 // sweep removes snapshots that were never finished.
 func (s *snapshotStore) sweep() error {
@@ -105,7 +120,9 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 	if err != nil {
 		return nil, err
 	}
-	return &sink{SnapshotSink: inner, store: s}, nil
+	return &sink{SnapshotSink: inner, store: s, record: snapRecord{
+		Index: index, Term: term, Configuration: conf, ConfigurationIndex: confIndex,
+	}}, nil
 }
 
 // Open implements raft.SnapshotStore; fsm.Restore finds the index behind raft's wrappers.
@@ -130,8 +147,10 @@ func (r *indexedReader) SnapshotIndex() uint64 { return r.index }
 // sink is a snapshot being written.
 type sink struct {
 	raft.SnapshotSink
-	store *snapshotStore
-	done  bool
+	store  *snapshotStore
+	record snapRecord
+	head   []byte // the first bytes that were written
+	done   bool
 }
 
 // Close finalises the snapshot. Raft truncates its log after it.
@@ -141,7 +160,11 @@ func (k *sink) Close() error {
 	}
 	k.done = true
 	if k.store.dir != "" {
-		if err := syncDir(k.tmp()); err != nil { // raft's store syncs the files and the parent only
+		err := k.recordOf()
+		if err == nil {
+			err = syncDir(k.tmp()) // raft's store syncs the files and the parent only
+		}
+		if err != nil {
 			_ = k.SnapshotSink.Cancel()
 			k.remove()
 			return err

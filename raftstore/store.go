@@ -50,9 +50,14 @@ type Store struct {
 	commits *commitTeller
 	clock   *clusterClock
 	// ticker is nil until the node is open: raft applies entries before.
-	ticker  atomic.Pointer[ticker]
-	metrics *metrics
-	pace    pace
+	ticker atomic.Pointer[ticker]
+	points *checkpoints
+	// startedFrom is the index behind which raft began to apply entries; for tests.
+	startedFrom uint64
+	check       *snapshotCheck
+	mending     atomic.Bool // a snapshot is under way in place of a damaged log entry
+	metrics     *metrics
+	pace        pace
 
 	// up is closed when the node is open.
 	up chan struct{}

@@ -163,3 +163,6 @@ func (l *Local) LastContact() time.Duration { return 0 }
 
 // Ready is api.Raft's.
 func (l *Local) Ready(context.Context) error { return nil }
+
+// Degraded is api.Raft's.
+func (l *Local) Degraded() error { return nil }

@@ -47,6 +47,7 @@ func rootCommand(p program, notify func()) *cobra.Command {
 		"  KONSUL_LOG_FORMAT=json konsul agent"
 	root.AddCommand(agent, healthCommand())
 	root.AddCommand(cli.Commands(version)...)
+	offlineCommands(root)
 	return root
 }
 

@@ -35,6 +35,9 @@ type guard struct {
 // second: a GB in 10 s, for about a fifth of a processor.
 const defaultVerifyRate = 100 << 20
 
+// verifyDelay leaves the machine to the start.
+const verifyDelay = 2 * time.Second
+
 // newGuard opens all tables of dir that the MANIFEST names.
 func newGuard(dir string, key []byte, damage func(error)) (*guard, error) {
 	files, err := manifestTables(dir)
@@ -106,6 +109,12 @@ func (gd *guard) cover(from, to []byte, since uint64) (clear []byte, err error) 
 // run verifies all tables, at most rate bytes a second unless somebody waits for
 // it, until stop is closed.
 func (gd *guard) run(rate int64, stop <-chan struct{}) error {
+	select {
+	case <-stop:
+		return ErrClosed
+	case <-gd.hurried:
+	case <-time.After(verifyDelay):
+	}
 	return gd.verify(func(n int64) error {
 		gd.left.Add(-n)
 		select {

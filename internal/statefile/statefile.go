@@ -3,7 +3,7 @@
 //
 //	{"format":1,"sum":"0a1b2c3d","data":{...}}
 //
-// sum is CRC-32C, in hex, over the bytes of data as they stand in the file. A newer
+// sum is CRC-32C, in hex, over the format's digits and the bytes of data as they stand in the file. A newer
 // version may add fields to data; what an older one must not ignore gets a new format.
 package statefile
 
@@ -53,7 +53,7 @@ func Encode(format int, v any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := json.Marshal(envelope{Format: format, Sum: sum(data), Data: data})
+	b, err := json.Marshal(envelope{Format: format, Sum: sum(format, data), Data: data})
 	return append(b, '\n'), err
 }
 
@@ -81,7 +81,7 @@ func Decode(b []byte, format int, v any) error {
 	if err := d.Decode(&e); err != nil {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	if got := sum(e.Data); got != e.Sum {
+	if got := sum(e.Format, e.Data); got != e.Sum {
 		return fmt.Errorf("%w: its checksum is %s, it says %q", ErrDamaged, got, e.Sum)
 	}
 	switch {
@@ -96,7 +96,9 @@ func Decode(b []byte, format int, v any) error {
 	return nil
 }
 
-func sum(b []byte) string { return fmt.Sprintf("%08x", crc32.Checksum(b, castagnoli)) }
+func sum(format int, data []byte) string {
+	return fmt.Sprintf("%08x", crc32.Update(crc32.Checksum(fmt.Append(nil, format), castagnoli), castagnoli, data))
+}
 
 // Replace makes the file at path hold b, in one step; durable on return.
 func Replace(path string, b []byte) error {

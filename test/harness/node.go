@@ -119,6 +119,9 @@ func (n *Node) Resume() { _ = n.proc.signal(syscall.SIGCONT) }
 // Running says whether the process is there (a paused one is).
 func (n *Node) Running() bool { return n.proc != nil && n.proc.Running() }
 
+// Binary is the program that the node runs.
+func (n *Node) Binary() string { return n.binary }
+
 // PID is the process id of the present or the last run.
 func (n *Node) PID() int { return n.proc.pid }
 

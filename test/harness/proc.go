@@ -60,6 +60,24 @@ func ProcessCPU(pid int) (time.Duration, error) {
 	return time.Duration(utime+stime) * 10 * time.Millisecond, nil
 }
 
+// BytesRead is what a process has read by system calls, in bytes; what it touched in
+// maps does not count.
+func BytesRead(pid int) (int64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
+	if err != nil {
+		return 0, fmt.Errorf("reading what was read: %w", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "rchar:"); ok {
+			return strconv.ParseInt(strings.TrimSpace(rest), 10, 64)
+		}
+	}
+	return 0, fmt.Errorf("/proc/%d/io has no rchar", pid)
+}
+
+// Blocks is the space a file occupies, in bytes.
+func Blocks(info fs.FileInfo) int64 { return blocks(info) }
+
 // DiskUse is what the files below dir occupy (blocks, not lengths: many are sparse).
 func DiskUse(t testing.TB, dir string) int64 {
 	t.Helper()

@@ -83,6 +83,14 @@ func (p *Process) wait(d time.Duration) error {
 	}
 }
 
+// Terminate asks the process to end (SIGTERM) and waits, at most d.
+func (p *Process) Terminate(d time.Duration) error {
+	if err := p.signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	return p.wait(d)
+}
+
 // Kill ends the process with SIGKILL (which also ends a stopped one) and waits.
 func (p *Process) Kill() error {
 	if err := p.signal(syscall.SIGKILL); err != nil && !errors.Is(err, os.ErrProcessDone) && !errors.Is(err, syscall.ESRCH) {

@@ -1,0 +1,276 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/spf13/cobra"
+
+	"github.com/neogan74/konsul/client"
+	"github.com/neogan74/konsul/internal/cli"
+	"github.com/neogan74/konsul/internal/encryption"
+	"github.com/neogan74/konsul/raftstore"
+)
+
+// The commands that work on the data directory of a node that does not run. They are here and not in
+// internal/cli, which knows nothing but the HTTP API.
+
+// offlineCommands adds them to `konsul cluster`.
+func offlineCommands(root *cobra.Command) {
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "cluster" {
+			cmd.AddCommand(recoverCommand(), resetCommand())
+		}
+	}
+}
+
+// offline are the flags that these commands share.
+type offline struct {
+	dataDir, keyFile string
+	yes              bool
+}
+
+func (o *offline) register(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&o.dataDir, "data-dir", "", "the node's data directory (needed)")
+	cmd.Flags().BoolVar(&o.yes, "yes", false, "do not ask")
+	cmd.SilenceUsage = true
+}
+
+// agreed asks on the terminal whether to go on.
+func (o *offline) agreed(cmd *cobra.Command) error {
+	if o.yes {
+		return nil
+	}
+	if info, err := os.Stdin.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return errors.New("nobody is there to ask: repeat the command with --yes if this is right")
+	}
+	fmt.Fprint(cmd.OutOrStdout(), "Go on? Type yes: ")
+	answer, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if strings.TrimSpace(answer) != "yes" {
+		return errors.New("nothing was changed")
+	}
+	return nil
+}
+
+// peerEntry is one line of a peers file.
+type peerEntry struct {
+	ID         string `json:"id"`
+	Address    string `json:"address"`
+	APIAddress string `json:"api_address"` // known to the cluster's own records; here for people
+	Voter      *bool  `json:"voter"`
+	NonVoter   bool   `json:"non_voter"`
+}
+
+func readPeers(path string) ([]raftstore.Server, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the peers file: %w", err)
+	}
+	var entries []peerEntry
+	d := json.NewDecoder(strings.NewReader(string(b)))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&entries); err != nil {
+		return nil, fmt.Errorf("%s: %w: it must be a list like [{\"id\":\"n1\",\"address\":\"10.0.0.1:7000\"}]", path, err)
+	}
+	if len(entries) == 0 {
+		return nil, fmt.Errorf("%s names no node", path)
+	}
+	var servers []raftstore.Server
+	for _, e := range entries {
+		voter := !e.NonVoter
+		if e.Voter != nil {
+			voter = *e.Voter
+		}
+		servers = append(servers, raftstore.Server{ID: e.ID, Address: e.Address, Voter: voter})
+	}
+	return servers, nil
+}
+
+func recoverCommand() *cobra.Command {
+	o := &offline{}
+	var peers string
+	cmd := &cobra.Command{
+		Use:   "recover --data-dir DIR --peers FILE",
+		Short: "Give a node new peers after a majority was lost for good",
+		Long: "Give a node that is not running new peers, after the majority of its cluster was lost for good.\n\n" +
+			"All that this node has counts from then on; writes that only the lost nodes had are lost. Choose the node\n" +
+			"with the highest applied index. The peers file is JSON, with this node in it:\n\n" +
+			"  [{\"id\":\"n1\",\"address\":\"10.0.0.1:7000\"}]\n\n" +
+			"address is the Raft address. Start the node then, and let the others join it with empty data directories.\n" +
+			"Nodes that are in the file, too, must be recovered with the same file before they are started.\n" +
+			"What the command changes is kept in DIR/before-recovery-TIME.",
+		Example: "  konsul cluster recover --data-dir /var/lib/konsul --peers peers.json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.dataDir == "" || peers == "" {
+				return &cli.ExitError{Code: exitUsage, Err: errors.New("cluster recover: --data-dir and --peers are needed")}
+			}
+			return failed(wrap("cluster recover", runRecover(cmd, o, peers)))
+		},
+	}
+	o.register(cmd)
+	cmd.Flags().StringVar(&peers, "peers", "", "file with the new peers (needed)")
+	cmd.Flags().StringVar(&o.keyFile, "encryption-key-file", os.Getenv("KONSUL_ENCRYPTION_KEY_FILE"), "key file of an encrypted node [KONSUL_ENCRYPTION_KEY_FILE]")
+	return cmd
+}
+
+func runRecover(cmd *cobra.Command, o *offline, peers string) error {
+	servers, err := readPeers(peers)
+	if err != nil {
+		return err
+	}
+	cfg := raftstore.Config{DataDir: o.dataDir, SyncWrites: true, Logger: hclog.New(&hclog.LoggerOptions{
+		Name: "konsul", Level: hclog.Warn, Output: cmd.ErrOrStderr(),
+	})}
+	if o.keyFile != "" {
+		if cfg.Encryption, err = encryption.ReadKeyFile(o.keyFile); err != nil {
+			return err
+		}
+	}
+	out := cmd.OutOrStdout()
+	r, err := raftstore.Recover(cmd.Context(), cfg, servers, func(r raftstore.Recovery) error {
+		fmt.Fprintf(out, "Node %s of cluster %s has entries up to %d.\n", r.NodeID, r.ClusterID, r.Index)
+		fmt.Fprintf(out, "Its peers are  %s\nthey become    %s\n", names(r.Before), names(r.After))
+		fmt.Fprintln(out, "Whatever only the others had is lost. The nodes that are left out must never be started again with their data.")
+		return o.agreed(cmd)
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "Done. What was changed is kept in %s. Start the node; let the others join it with empty data directories.\n", r.Backup)
+	return nil
+}
+
+func names(servers []raftstore.Server) string {
+	var all []string
+	for _, s := range servers {
+		name := s.ID + " (" + s.Address
+		if !s.Voter {
+			name += ", no vote"
+		}
+		all = append(all, name+")")
+	}
+	return strings.Join(all, ", ")
+}
+
+func resetCommand() *cobra.Command {
+	o := &offline{}
+	cmd := &cobra.Command{
+		Use:   "reset --data-dir DIR --http-addr OTHER-NODES",
+		Short: "Make a node with a damaged data directory a new one",
+		Long: "Make a node that does not start, because its data is damaged, a new one that gets everything from the others.\n\n" +
+			"The cluster at --http-addr, which must have a leader, is told that the node has left; then all that is in the data\n" +
+			"directory is moved to DIR/damaged-TIME. Start the node with raft.join set: it joins and catches up. Remove\n" +
+			"damaged-TIME when it has.",
+		Example: "  konsul cluster reset --data-dir /var/lib/konsul --http-addr node2:8500,node3:8500",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if o.dataDir == "" {
+				return &cli.ExitError{Code: exitUsage, Err: errors.New("cluster reset: --data-dir is needed")}
+			}
+			return failed(wrap("cluster reset", runReset(cmd, o)))
+		},
+	}
+	o.register(cmd)
+	return cmd
+}
+
+func runReset(cmd *cobra.Command, o *offline) error {
+	release, err := raftstore.LockDataDir(o.dataDir)
+	if err != nil {
+		return err
+	}
+	defer release()
+	id, err := raftstore.NodeIDOf(o.dataDir)
+	if err != nil {
+		return err
+	}
+	c, err := remote(cmd)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
+	defer cancel()
+	status, err := c.Status(ctx)
+	if err != nil {
+		return fmt.Errorf("asking the cluster: %w", err)
+	}
+	member := false
+	for _, p := range status.Peers {
+		member = member || p.ID == id
+	}
+	if status.NodeID == id {
+		return fmt.Errorf("--http-addr leads to node %s itself: name other nodes of its cluster", id)
+	}
+	out := cmd.OutOrStdout()
+	fmt.Fprintf(out, "Node %s leaves cluster %s, and all data in %s is moved aside.\n", id, status.ClusterID, o.dataDir)
+	if err := o.agreed(cmd); err != nil {
+		return err
+	}
+	if member {
+		if err := c.Leave(ctx, id); err != nil {
+			return fmt.Errorf("removing node %s from its cluster; nothing was changed here: %w", id, err)
+		}
+	}
+	to, err := moveAside(o.dataDir)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "Done. The old data is in %s. Start the node with raft.join set to the others; remove the old data when it has caught up.\n", to)
+	return nil
+}
+
+// moveAside moves what is in dir, but for the lock that is held on it, into a directory in it.
+func moveAside(dir string) (string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return "", err
+	}
+	to := filepath.Join(dir, "damaged-"+time.Now().UTC().Format("20060102-150405"))
+	if err := os.Mkdir(to, 0o700); err != nil {
+		return "", err
+	}
+	for _, e := range entries {
+		if e.Name() == "LOCK" || strings.HasPrefix(e.Name(), "damaged-2") || e.Name() == "lost+found" {
+			continue
+		}
+		if err := os.Rename(filepath.Join(dir, e.Name()), filepath.Join(to, e.Name())); err != nil {
+			return "", fmt.Errorf("moving the old data aside; repeat the command: %w", err)
+		}
+	}
+	return to, nil
+}
+
+// remote is a client for the nodes at --http-addr, a flag of `konsul cluster`.
+func remote(cmd *cobra.Command) (*client.Client, error) {
+	addr, err := cmd.Flags().GetString("http-addr")
+	if err != nil {
+		return nil, err
+	}
+	token, err := cmd.Flags().GetString("token")
+	if err != nil {
+		return nil, err
+	}
+	if addr == "" {
+		addr = os.Getenv("KONSUL_HTTP_ADDR")
+	}
+	if token == "" {
+		token = os.Getenv("KONSUL_TOKEN")
+	}
+	if addr == "" {
+		return nil, errors.New("--http-addr is needed: other nodes of the cluster")
+	}
+	return client.New(client.Config{Addresses: strings.Split(addr, ","), Token: token, FailFast: true})
+}

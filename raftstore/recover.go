@@ -1,0 +1,299 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/neogan74/konsul/fsm"
+)
+
+// Recovery is what Recover finds and does.
+type Recovery struct {
+	NodeID, ClusterID string
+	// Before are the members by the newest configuration of this node, After those
+	// that there will be.
+	Before, After []Server
+	// Index is the last entry that this node has: all up to it is kept, also what was
+	// not committed yet.
+	Index uint64
+	// Backup is where what is changed was put first, set by Recover.
+	Backup string
+}
+
+// Recover gives a node that has lost the majority of its cluster for good a new set
+// of members. The node must not be running, and must be one of them. All that it has
+// in its log counts as committed from then on: what no majority had may come back,
+// what only the lost nodes had is lost. The members that are not this node start
+// with an empty data directory, or are recovered with the same members.
+//
+// confirm is shown what is going to happen, before anything changes; its error ends
+// Recover. Errors: ErrLocked if the node is running, ErrBadConfig, ErrDamaged.
+func Recover(ctx context.Context, cfg Config, members []Server, confirm func(Recovery) error) (r Recovery, err error) {
+	cfg = cfg.withDefaults()
+	cfg.BindAddr = "127.0.0.1:0"
+	if cfg.InMemory || cfg.DataDir == "" {
+		return r, fmt.Errorf("%w: there is nothing to recover without a data directory", ErrBadConfig)
+	}
+	if _, err := os.Stat(filepath.Join(cfg.DataDir, nodeIDFile)); err != nil {
+		return r, fmt.Errorf("%w: %s is not a node's data directory: %w", ErrBadConfig, cfg.DataDir, err)
+	}
+	conf, err := configuration(members)
+	if err != nil {
+		return r, err
+	}
+	s := &Store{cfg: cfg, log: cfg.Logger.Named("recover"), stop: make(chan struct{})}
+	defer func() {
+		s.abandon()
+	}()
+	found, stable, err := s.openAtRest()
+	if err != nil {
+		return r, err
+	}
+	if r, err = s.planRecovery(found, members); err != nil {
+		return r, err
+	}
+	if err := confirm(r); err != nil {
+		return r, err
+	}
+	if r.Backup, err = backUpRaft(cfg.DataDir); err != nil {
+		return r, err
+	}
+	term, err := s.applyRest(found, r.Index)
+	if err != nil {
+		return r, err
+	}
+	_ = stable // raft keeps its term: nobody may vote in it twice
+	if err := s.startAnew(ctx, conf, r.Index, term); err != nil {
+		return r, fmt.Errorf("%w: what was there before is in %s", err, r.Backup)
+	}
+	return r, nil
+}
+
+// openAtRest opens all that a node has on disk, without raft.
+func (s *Store) openAtRest() (found recovered, stable raft.StableStore, err error) {
+	clean, err := s.claim()
+	if err != nil {
+		return found, nil, err
+	}
+	if err := s.openEncryption(); err != nil {
+		return found, nil, err
+	}
+	if s.metrics, err = newMetrics(s); err != nil {
+		return found, nil, err
+	}
+	if s.logs, err = openLog(s.cfg, s.keys, s.log); err != nil {
+		return found, nil, err
+	}
+	if stable, err = newStableStore(func() raft.StableStore { return s.logs.raw() }); err != nil {
+		return found, nil, err
+	}
+	if s.snaps, err = openSnapshots(s.cfg, s.keys, s.log); err != nil {
+		return found, nil, err
+	}
+	rec := recovery{cfg: s.cfg, keys: s.keys, log: s.log, logs: s.logs, stable: stable, snaps: s.snaps, clean: clean}
+	found, err = rec.run()
+	s.db = found.db
+	if err != nil {
+		return found, nil, err
+	}
+	if err := s.id.confirm(found.clusterID); err != nil {
+		return found, nil, err
+	}
+	s.fsm, err = fsm.New(s.db, s.log, nil, fsm.WithFatal(s.cfg.Fatal))
+	return found, stable, err
+}
+
+func (s *Store) planRecovery(found recovered, members []Server) (Recovery, error) {
+	last, err := s.logs.LastIndex()
+	if err != nil {
+		return Recovery{}, fmt.Errorf("reading log: %w", err)
+	}
+	r := Recovery{NodeID: s.id.nodeID, ClusterID: s.ClusterID(), After: members, Index: last}
+	var conf raft.Configuration
+	if found.base != nil {
+		conf, r.Index = found.base.Configuration, max(last, found.base.Index)
+	}
+	for i := r.Index; i > 0 && i <= last && (found.base == nil || i > found.base.Index); i-- {
+		var l raft.Log
+		if err := s.logs.GetLog(i, &l); err != nil {
+			return r, fmt.Errorf("reading log entry %d: %w", i, err)
+		}
+		if l.Type == raft.LogConfiguration {
+			conf = raft.DecodeConfiguration(l.Data)
+			break
+		}
+	}
+	r.Before = serversOf(conf)
+	switch {
+	case r.Index == 0 || r.ClusterID == "":
+		return r, fmt.Errorf("%w: %s has never been in a cluster: there is nothing to recover", ErrBadConfig, s.cfg.DataDir)
+	case s.id.removed():
+		return r, fmt.Errorf("%w: this node was removed from its cluster: recover one that was a member to the end", ErrBadConfig)
+	}
+	for _, m := range members {
+		if m.ID == r.NodeID && m.Voter {
+			return r, nil
+		}
+	}
+	return r, fmt.Errorf("%w: this node, %q, must be one of the members, and have a vote", ErrBadConfig, r.NodeID)
+}
+
+// applyRest applies all entries that the engine does not have yet; it returns the
+// term of the last one.
+func (s *Store) applyRest(found recovered, last uint64) (term uint64, err error) {
+	from := uint64(1)
+	if found.base != nil {
+		from, term = found.base.Index+1, found.base.Term
+	}
+	if found.restore {
+		_, rc, err := s.snaps.Open(found.newest.ID)
+		if err != nil {
+			return 0, fmt.Errorf("opening snapshot: %w", err)
+		}
+		if err := s.fsm.Restore(rc); err != nil { // closes it
+			return 0, fmt.Errorf("restoring snapshot: %w", err)
+		}
+	}
+	for i := from; i <= last; i++ {
+		l := new(raft.Log)
+		if err := s.logs.GetLog(i, l); err != nil {
+			return 0, fmt.Errorf("reading log entry %d: %w", i, err)
+		}
+		if term = l.Term; l.Type == raft.LogCommand {
+			s.fsm.Apply(l)
+		} else {
+			s.fsm.Advance(i)
+		}
+	}
+	return term, nil
+}
+
+// startAnew writes a snapshot of all there is with the new members, and empties the
+// log, which may have configurations in it.
+func (s *Store) startAnew(ctx context.Context, conf raft.Configuration, last, term uint64) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	snap, err := s.fsm.Snapshot()
+	if err != nil {
+		return fmt.Errorf("taking a snapshot: %w", err)
+	}
+	defer snap.Release()
+	_, trans := raft.NewInmemTransport("recover")
+	sink, err := s.snaps.Create(raft.SnapshotVersionMax, last, term, conf, 1, trans)
+	if err != nil {
+		return fmt.Errorf("taking a snapshot: %w", err)
+	}
+	if err := snap.Persist(sink); err != nil { // finishes or cancels it
+		return fmt.Errorf("taking a snapshot: %w", err)
+	}
+	if err := dropCheckpoint(s.cfg.DataDir); err != nil {
+		return err
+	}
+	first, err := s.logs.FirstIndex()
+	if err != nil || first == 0 {
+		return err
+	}
+	end, err := s.logs.LastIndex()
+	if err != nil {
+		return err
+	}
+	return s.logs.raw().DeleteRange(first, end)
+}
+
+func configuration(members []Server) (raft.Configuration, error) {
+	var conf raft.Configuration
+	seen, voters := map[string]bool{}, 0
+	for _, m := range members {
+		switch {
+		case !validID(m.ID):
+			return conf, fmt.Errorf("%w: %q is no node id", ErrBadConfig, m.ID)
+		case m.Address == "":
+			return conf, fmt.Errorf("%w: node %s has no address", ErrBadConfig, m.ID)
+		case seen[m.ID] || seen["addr "+m.Address]:
+			return conf, fmt.Errorf("%w: node %s, or its address %s, is there twice", ErrBadConfig, m.ID, m.Address)
+		}
+		seen[m.ID], seen["addr "+m.Address] = true, true
+		srv := raft.Server{Suffrage: raft.Nonvoter, ID: raft.ServerID(m.ID), Address: raft.ServerAddress(m.Address)}
+		if m.Voter {
+			srv.Suffrage, voters = raft.Voter, voters+1
+		}
+		conf.Servers = append(conf.Servers, srv)
+	}
+	if voters == 0 {
+		return conf, fmt.Errorf("%w: nobody would have a vote", ErrBadConfig)
+	}
+	return conf, nil
+}
+
+func serversOf(conf raft.Configuration) []Server {
+	var out []Server
+	for _, srv := range conf.Servers {
+		out = append(out, Server{ID: string(srv.ID), Address: string(srv.Address), Voter: srv.Suffrage == raft.Voter})
+	}
+	return out
+}
+
+// backUpRaft keeps what Recover changes: the log, the snapshots and the small files
+// beside them. Most of it are links, which take no space until the originals go.
+func backUpRaft(dir string) (string, error) {
+	to := filepath.Join(dir, "before-recovery-"+time.Now().UTC().Format("20060102-150405"))
+	for _, name := range []string{raftDir, snapshotDir, clusterFile, checkpointFile} {
+		if err := keep(filepath.Join(dir, name), filepath.Join(to, name)); err != nil {
+			return "", fmt.Errorf("backing up before the recovery: %w", err)
+		}
+	}
+	return to, syncDir(dir)
+}
+
+func keep(from, to string) error {
+	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, rel)
+		if d.IsDir() {
+			return os.MkdirAll(target, 0o700)
+		}
+		if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
+			return err
+		}
+		if err := os.Link(path, target); err == nil {
+			return nil
+		}
+		return copyFile(path, target)
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func copyFile(from, to string) (err error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close() // only read
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	if err == nil {
+		err = out.Sync()
+	}
+	return errors.Join(err, out.Close())
+}
