@@ -96,13 +96,36 @@ func TestOnlyChangesAreTold(t *testing.T) {
 	require.True(t, proto.Equal(u, &command.CheckUpdate{Service: "web", Instance: "web-1", Id: "http",
 		Status: command.Check_PASSING, Output: "as told", CreateIndex: 7}), "%v", u)
 
-	r.set(web, []*record.Check{httpCheck("http", command.Check_PASSING)}, 0) // the state has it
+	passing := httpCheck("http", command.Check_PASSING)
+	passing.Output = "as told"
+	r.set(web, []*record.Check{passing}, 0) // the state has it
 	told, runs := len(node.updates()), s.runs.Load()
 	eventually(t, func() bool { return s.runs.Load() > runs+50 }, "more runs")
 	require.LessOrEqual(t, len(node.updates()), told+1, "a status that had not changed was told (one may have been on its way)")
 
 	s.status.Store(int32(command.Check_WARNING))
 	eventually(t, func() bool { l := node.updates(); return l[len(l)-1].Status == command.Check_WARNING }, "the change")
+}
+
+// A check begins as critical. One that fails from the start has to say why, once.
+func TestTheFirstResultIsToldAlsoIfItChangesNothing(t *testing.T) {
+	node, s := &fakeNode{}, &script{}
+	s.status.Store(int32(command.Check_CRITICAL))
+	r := newTestRunner(t, node, s.run)
+	c := httpCheck("http", command.Check_CRITICAL)
+	c.CriticalAfter = 1000
+	r.set(web, []*record.Check{c}, 0)
+	eventually(t, func() bool { return len(node.updates()) > 0 }, "the first result")
+	u := node.updates()[0]
+	require.True(t, proto.Equal(u, &command.CheckUpdate{Service: "web", Instance: "web-1", Id: "http",
+		Status: command.Check_CRITICAL, Output: "as told", CreateIndex: 7}), "%v", u)
+
+	said := httpCheck("http", command.Check_CRITICAL)
+	said.CriticalAfter, said.Output = 1000, "as told" // the state has it
+	r.set(web, []*record.Check{said}, 0)
+	told, runs := len(node.updates()), s.runs.Load()
+	eventually(t, func() bool { return s.runs.Load() > runs+50 }, "more runs")
+	require.LessOrEqual(t, len(node.updates()), told+1, "the same was told again (one may have been on its way)")
 }
 
 func TestNodesOwnChecksAreToldForTheNode(t *testing.T) {

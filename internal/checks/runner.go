@@ -148,7 +148,7 @@ func (r *Runner) set(o owner, list []*record.Check, spread time.Duration) {
 		t := have[c.Id]
 		if t != nil && sameCheck(t.check, c) {
 			delete(have, c.Id)
-			t.have = command.Check_Status(c.Status)
+			t.is(c)
 		} else {
 			t = r.newTask(o, c, spread)
 		}

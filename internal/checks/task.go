@@ -13,8 +13,9 @@ type task struct {
 	r     *Runner
 	owner owner
 	check *record.Check // not changed
-	// have is the status in the state.
+	// have is the status in the state, silent that it came without an output.
 	have   command.Check_Status
+	silent bool
 	streak streak
 	timer  *time.Timer
 	ctx    context.Context // ends with the task
@@ -23,10 +24,16 @@ type task struct {
 
 // newTask makes a task whose timer runs; the lock is held.
 func (r *Runner) newTask(o owner, c *record.Check, spread time.Duration) *task {
-	t := &task{r: r, owner: o, check: c, have: command.Check_Status(c.Status)}
+	t := &task{r: r, owner: o, check: c}
+	t.is(c)
 	t.ctx, t.cancel = context.WithCancel(r.ctx)
 	t.timer = time.AfterFunc(jitter(min(spread, time.Duration(c.Interval))), t.fire)
 	return t
+}
+
+// is takes what the state says of the check; the lock is held.
+func (t *task) is(c *record.Check) {
+	t.have, t.silent = command.Check_Status(c.Status), c.Output == ""
 }
 
 // end forgets the task; the lock is held. A run under way ends soon, and its result
@@ -83,14 +90,16 @@ func (t *task) probe() (result, bool) {
 	return res, true
 }
 
-// tell judges a result and has a change of the status replicated. False means that
+// tell judges a result and has a change of the status replicated, and also the first
+// result that is as registered: until then nothing says why. False means that
 // this was not possible: the check is then run again soon, and its status of then told.
 func (t *task) tell(res result) bool {
 	t.r.mu.Lock()
 	t.streak.add(res.status)
-	flips := t.streak.flips(t.have, res.status, t.check.PassingAfter, t.check.CriticalAfter)
+	news := t.streak.flips(t.have, res.status, t.check.PassingAfter, t.check.CriticalAfter) ||
+		t.silent && t.have == res.status && res.output != ""
 	t.r.mu.Unlock()
-	if !flips {
+	if !news {
 		return true
 	}
 	select {
