@@ -3,13 +3,11 @@ package fsm
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -128,7 +126,7 @@ func (f *FSM) tryCommit(l *raft.Log) (*command.Result, error) {
 		}
 		err = f.replaceBy(src, l.Index)
 		if err == nil {
-			res.Index = src.at
+			res.Index = src.Header().Index
 			return res, nil
 		}
 		// An entry of the log cannot be refused, so it waits.
@@ -208,8 +206,12 @@ func (p *pieces) Read(b []byte) (int, error) {
 // newState is the state after a COMMIT: the backup's data, with what belongs to this
 // cluster in place of what belonged to the backup's, and a cluster time that is not
 // before either's.
-func (f *FSM) newState(view *persistence.View, m *command.Restore, h snapshot.Header, stamp int64, index uint64) (*restored, error) {
+func (f *FSM) newState(view *persistence.View, m *command.Restore, h snapshot.Header, stamp int64, index uint64) (snapshot.Source, error) {
 	r, err := snapshot.NewReader(&pieces{view: view, n: m.Chunks})
+	if err != nil {
+		return nil, err
+	}
+	own, err := ownRecords(view)
 	if err != nil {
 		return nil, err
 	}
@@ -217,138 +219,61 @@ func (f *FSM) newState(view *persistence.View, m *command.Restore, h snapshot.He
 	if h.Index >= index {
 		at = h.Index + restoreGap
 	}
-	s := &restored{from: r, at: at, header: snapshot.Header{Index: at, CreatedAt: h.CreatedAt, Keys: h.Keys, Services: h.Services}}
-	if s.header.ClusterID, err = clusterID(view); err != nil {
-		return nil, err
-	}
-	// Cluster time as this cluster may have given it out.
-	if s.now, err = view.Time(); err != nil {
-		return nil, err
-	}
-	s.now = max(s.now, stamp)
 	reset, err := persistence.EncodeRecord(&record.Reset{
 		Index: at, Entry: index, Restore: m.Id, BackupCluster: h.ClusterID, BackupIndex: h.Index,
 	})
 	if err != nil {
 		return nil, err
 	}
-	s.own = append(s.own, snapshot.Record{Key: persistence.ResetKey(), Version: at, Value: reset})
-	return s, s.keep(view)
-}
-
-// restored gives the records of the new state, in order of key.
-type restored struct {
-	from   snapshot.Source
-	header snapshot.Header
-	at     uint64
-	now    int64 // this cluster's time
-	// own are the cluster's own records and time, in order, and what they replace in
-	// the backup is left out.
-	own   []snapshot.Record
-	timed bool // time is among own
-
-	next snapshot.Record // of from
-	have bool
-	end  error
-}
-
-// keep takes over what belongs to the cluster: its id and its members.
-func (s *restored) keep(view *persistence.View) error {
-	if v, found, err := view.Get(persistence.ClusterKey()); err != nil {
-		return err
-	} else if found {
-		version, err := view.VersionOf(persistence.ClusterKey())
-		if err != nil {
-			return err
-		}
-		s.own = append(s.own, snapshot.Record{Key: persistence.ClusterKey(), Version: version, Value: v})
-	}
-	err := view.Scan(persistence.MemberPrefix(), nil, func(key, value []byte) error {
-		key, value = bytes.Clone(key), bytes.Clone(value)
-		version, err := view.VersionOf(key)
-		s.own = append(s.own, snapshot.Record{Key: key, Version: version, Value: value})
-		return err
-	})
-	slices.SortFunc(s.own, func(a, b snapshot.Record) int { return bytes.Compare(a.Key, b.Key) })
-	return err
-}
-
-// Header implements snapshot.Source.
-func (s *restored) Header() snapshot.Header { return s.header }
-
-// Next implements snapshot.Source.
-func (s *restored) Next() (snapshot.Record, error) {
-	for !s.have && s.end == nil {
-		s.next, s.end = s.from.Next()
-		switch {
-		case s.end != nil:
-		case persistence.OfCluster(s.next.Key):
-		default:
-			s.have = true
-		}
-	}
-	if s.end != nil && !errors.Is(s.end, io.EOF) {
-		return snapshot.Record{}, s.end
-	}
-	// The time comes where its key does, from the backup or not.
-	if !s.timed && (!s.have || bytes.Compare(s.next.Key, persistence.TimeKey()) >= 0) {
-		if err := s.mergeTime(); err != nil {
-			return snapshot.Record{}, err
-		}
-	}
-	if len(s.own) > 0 && (!s.have || bytes.Compare(s.own[0].Key, s.next.Key) < 0) {
-		r := s.own[0]
-		s.own = s.own[1:]
-		return r, nil
-	}
-	if s.have {
-		s.have = false
-		return s.next, nil
-	}
-	return snapshot.Record{}, io.EOF
-}
-
-// mergeTime puts the time among own, and lets go of the backup's. Its now is the later
-// of the two; what was searched for deadlines is the backup's, as the deadlines are.
-func (s *restored) mergeTime() error {
-	s.timed = true
-	var t record.Time
-	if s.have && bytes.Equal(s.next.Key, persistence.TimeKey()) {
-		if err := persistence.DecodeRecord(s.next.Value, &t); err != nil {
-			return fmt.Errorf("reading the backup's time: %w", err)
-		}
-		s.have = false
-	}
-	if t.Now == 0 && s.now == 0 {
-		return nil
-	}
-	t.Now = max(t.Now, s.now)
-	value, err := persistence.EncodeRecord(&t)
+	own = append(own, snapshot.Record{Key: persistence.ResetKey(), Version: at, Value: reset})
+	id, err := clusterID(view)
 	if err != nil {
+		return nil, err
+	}
+	now, err := view.Time() // as this cluster may have given it out
+	if err != nil {
+		return nil, err
+	}
+	return persistence.NewRestored(r, snapshot.Header{
+		ClusterID: id, Index: at, CreatedAt: h.CreatedAt, Keys: h.Keys, Services: h.Services,
+	}, own, max(now, stamp)), nil
+}
+
+// ownRecords are what belongs to the cluster: its id and its members.
+func ownRecords(view *persistence.View) ([]snapshot.Record, error) {
+	var own []snapshot.Record
+	keep := func(key, value []byte) error {
+		if !persistence.OfCluster(key) || persistence.OfRestore(key) || bytes.Equal(key, persistence.ResetKey()) {
+			return nil
+		}
+		version, err := view.VersionOf(key)
+		own = append(own, snapshot.Record{Key: bytes.Clone(key), Version: version, Value: bytes.Clone(value)})
 		return err
 	}
-	r := snapshot.Record{Key: persistence.TimeKey(), Version: s.at, Value: value}
-	i, _ := slices.BinarySearchFunc(s.own, r, func(a, b snapshot.Record) int { return cmp.Compare(string(a.Key), string(b.Key)) })
-	s.own = slices.Insert(s.own, i, r)
-	return nil
+	err := view.Scan(persistence.ClusterKey(), nil, keep)
+	if err == nil {
+		err = view.Scan(persistence.MemberPrefix(), nil, keep)
+	}
+	return own, err
 }
 
 // noSpacePause is between two tries while the disk is full.
 const noSpacePause = 5 * time.Second
 
 // replaceBy makes src the state as of its header's index. A shutdown waits for it.
-func (f *FSM) replaceBy(src *restored, entry uint64) error {
+func (f *FSM) replaceBy(src snapshot.Source, entry uint64) error {
+	at := src.Header().Index
 	f.hub.suspend()
 	if err := f.db.ReplaceFrom(context.Background(), src); err != nil {
 		return err
 	}
-	f.applied = src.at
+	f.applied = at
 	f.passed.Store(entry)
-	f.reset.Store(src.at)
+	f.reset.Store(at)
 	if err := f.startClock(); err != nil {
 		return err
 	}
-	f.hub.resume(src.at)
+	f.hub.resume(at)
 	failpoint.Hit("restore.after-replace")
 	return nil
 }

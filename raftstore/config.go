@@ -21,6 +21,8 @@ type Config struct {
 	NodeID string
 	// DataDir holds everything of this node; made with mode 0700 if absent.
 	DataDir string
+	// BackupDir is where Engine puts its backups, and nowhere else; "" = anywhere.
+	BackupDir string
 	// BindAddr is host:port for the other nodes; port 0 picks one. 127.0.0.1:7000.
 	BindAddr string
 	// AdvertiseAddr is how the other nodes reach BindAddr; host names stay names. BindAddr.

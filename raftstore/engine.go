@@ -218,9 +218,3 @@ func (e *Engine) Close() error {
 }
 
 // The backup comes with its own issue.
-
-// Backup implements persistence.Engine.
-func (e *Engine) Backup(string) error { return persistence.ErrNotImplemented }
-
-// Restore implements persistence.Engine.
-func (e *Engine) Restore(string) error { return persistence.ErrNotImplemented }

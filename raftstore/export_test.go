@@ -35,6 +35,9 @@ func (s *Store) SetDiskFull(full bool) {
 // Raft is raft itself.
 func (s *Store) Raft() *raft.Raft { return s.raft }
 
+// StallFrom pretends that an append has been under way since a time in unix ns; 0 = none.
+func (s *Store) StallFrom(ns int64) { s.logs.appending.Store(ns) }
+
 // RoundsBegun is the number of read rounds begun so far.
 func (s *Store) RoundsBegun() uint64 { return s.acks.seq.Load() }
 

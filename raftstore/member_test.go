@@ -150,18 +150,12 @@ func TestFullDisk(t *testing.T) {
 func TestHangingDiskCostsTheLeadership(t *testing.T) {
 	c := raftstoretest.New(t, 3, func(_ int, cfg *raftstore.Config) { cfg.StallTimeout = 100 * time.Millisecond })
 	old := c.Leader()
-	release, ended := make(chan struct{}), make(chan struct{})
-	old.Store.GateSync(func() { <-release })
-	go func() {
-		defer close(ended)
-		_, _ = old.Put("hangs", "1") // nobody can know what becomes of it
-	}()
+	old.Store.StallFrom(time.Now().UnixNano())
 	c.Leader(old).MustPut("a", "1")
 	if len(old.Store.Health()) == 0 {
 		t.Error("it says it is well")
 	}
-	close(release)
-	<-ended
+	old.Store.StallFrom(0)
 	if got := old.MustGet("a"); got != "1" {
 		t.Errorf("afterwards it read %q", got)
 	}

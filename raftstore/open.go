@@ -170,7 +170,7 @@ func (s *Store) raftConfig(keepEngine bool) *raft.Config {
 // begin starts this package's goroutines. None is needed for raft to run.
 func (s *Store) begin() {
 	s.reads = newRounds(s)
-	s.gate = newGate(s)
+	s.waiter = newProposalWaiter(s)
 	s.commits = newCommitTeller(s)
 	if s.trans != nil {
 		plain := func(term uint64) bool {
@@ -191,7 +191,7 @@ func (s *Store) begin() {
 	s.disk.onFull, s.disk.starved = s.giveUpLeadership, s.db.ShortOfSpace
 	for _, fn := range []func(){
 		s.watchRestores, s.paceSnapshots,
-		func() { s.disk.run(s.stop) }, s.watchLeadership, s.watchStall, s.watchMembership, s.gate.run, s.commits.run, ticks.run,
+		func() { s.disk.run(s.stop) }, s.watchLeadership, s.watchStall, s.watchMembership, s.waiter.run, s.commits.run, ticks.run,
 		s.points.run, s.check.run, s.overdue,
 	} {
 		s.wg.Add(1)

@@ -169,7 +169,7 @@ func (u *upload) step(m *command.Restore) error {
 	}
 	// Nothing of these steps is seen by anybody.
 	if errors.Is(err, ErrOutcomeUnknown) {
-		err = fmt.Errorf("%w: %s", ErrNotReady, err)
+		err = fmt.Errorf("%w: %s", ErrNotReady, err.Error())
 	}
 	if err != nil {
 		return fmt.Errorf("preparing the restore: %w", err)

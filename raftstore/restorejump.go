@@ -152,7 +152,8 @@ func (s *Store) tidyRestore(idle *idleRestore, now time.Time) {
 	}
 	own := s.restoring.Load()
 	abandoned := under.Node == s.id.nodeID && (own == nil || *own != under.Id)
-	if !abandoned && !(s.IsLeader() && now.Sub(idle.since) > restoreIdle) {
+	idles := s.IsLeader() && now.Sub(idle.since) > restoreIdle
+	if !abandoned && !idles {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.RequestTimeout)

@@ -76,7 +76,7 @@ func (s *Store) drain(ctx context.Context) {
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for s.gate.count.Load() > 0 || s.reads.busy() {
+	for s.waiter.count.Load() > 0 || s.reads.busy() {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

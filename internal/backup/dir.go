@@ -191,10 +191,10 @@ func (d *Dir) List() ([]Info, error) {
 	var found []Info
 	err = fs.WalkDir(root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
 		switch {
-		case err != nil && name == ".":
+		case name == ".":
 			return err
 		case err != nil: // it went meanwhile, or may not be read
-			return nil
+			return nil //nolint:nilerr // the others are still there
 		case !entry.Type().IsRegular() || strings.HasPrefix(entry.Name(), tempPrefix):
 			return nil
 		case len(found) == maxListed:
@@ -240,4 +240,21 @@ func (d *Dir) Remove(name string) error {
 		return fmt.Errorf("removing backup %s: %w", d.Shown(name), err)
 	}
 	return nil
+}
+
+// Locate is for a path that is given to an engine: inside dir if there is one, and
+// else wherever it leads. ErrBadPath.
+func Locate(dir, path string) (*Dir, string, error) {
+	if dir == "" {
+		if path == "" || strings.HasSuffix(path, "/") {
+			return nil, "", fmt.Errorf("%w: %q is not the name of a file", ErrBadPath, path)
+		}
+		dir, path = filepath.Dir(path), filepath.Base(path)
+	}
+	d, err := New(dir)
+	if err != nil {
+		return nil, "", err
+	}
+	name, err := d.Resolve(path)
+	return d, name, err
 }

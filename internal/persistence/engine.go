@@ -34,7 +34,12 @@ type Engine interface {
 	BatchDelete(keys []string) error
 
 	Close() error
+	// Backup saves everything, as of one moment, in a file, in place of one that is
+	// there, while others read and write. It is durable on return. path must lie in the
+	// backup directory, if the engine has one.
 	Backup(path string) error
+	// Restore replaces everything by what a Backup saved, of this engine or of another.
+	// A file that is damaged or no backup changes nothing.
 	Restore(path string) error
 
 	BeginTx() (Transaction, error)
@@ -74,12 +79,19 @@ func NewEngine(cfg Config, log hclog.Logger) (Engine, error) {
 	case cfg.Type != TypeMemory && cfg.Type != TypeBadger && (cfg.Enabled || cfg.Type != ""):
 		return nil, fmt.Errorf("%w: unknown type %q, it must be %q or %q", ErrBadConfig, cfg.Type, TypeBadger, TypeMemory)
 	case !cfg.Enabled || cfg.Type == TypeMemory:
-		return NewMemoryEngine(), nil
+		e := NewMemoryEngine()
+		e.backupDir = cfg.BackupDir
+		return e, nil
 	case !cfg.WALEnabled:
 		return nil, fmt.Errorf("%w: wal_enabled=false cannot be had with type %q: Badger always writes its log; "+
 			"for speed without durability use sync_writes=false", ErrBadConfig, TypeBadger)
 	case cfg.DataDir == "":
 		return nil, fmt.Errorf("%w: type %q needs a data directory", ErrBadConfig, TypeBadger)
 	}
-	return NewBadgerEngine(cfg.DataDir, cfg.SyncWrites, log)
+	e, err := NewBadgerEngine(cfg.DataDir, cfg.SyncWrites, log)
+	if err != nil {
+		return nil, err
+	}
+	e.backupDir = cfg.BackupDir
+	return e, nil
 }

@@ -51,6 +51,8 @@ type standalone struct {
 	mu sync.Mutex // one write at a time
 	// next is the version of the next write.
 	next uint64
+	// backupDir is where backups go; "" = anywhere.
+	backupDir string
 
 	services
 }
@@ -227,12 +229,6 @@ func (s *standalone) Close() error {
 	defer s.mu.Unlock()
 	return s.db.Close()
 }
-
-// Backup implements Engine.
-func (s *standalone) Backup(string) error { return ErrNotImplemented }
-
-// Restore implements Engine.
-func (s *standalone) Restore(string) error { return ErrNotImplemented }
 
 // BeginTx implements Engine.
 func (s *standalone) BeginTx() (Transaction, error) {

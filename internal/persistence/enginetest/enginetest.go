@@ -52,7 +52,9 @@ func Run(t *testing.T, open func(t *testing.T) persistence.Engine) {
 		{"a service is checked against limits", testServiceLimits},
 		{"export and import keep everything", testExport},
 		{"an import is checked first", testImport},
-		{"what is not built yet says so", testNotImplemented},
+		{"backup and restore", testBackup},
+		{"a backup while others write", testBackupBusy},
+		{"a damaged backup changes nothing", testBackupDamaged},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
 	}
@@ -263,16 +265,4 @@ func testSlices(t *testing.T, e persistence.Engine) {
 	copy(value, "xxxx")
 	mustCommit(t, tx)
 	wantValue(t, e, "c", "mine")
-}
-
-func testNotImplemented(t *testing.T, e persistence.Engine) {
-	t.Helper()
-	for name, err := range map[string]error{
-		"Backup":  e.Backup(t.TempDir() + "/backup"),
-		"Restore": e.Restore(t.TempDir() + "/backup"),
-	} {
-		if !errors.Is(err, persistence.ErrNotImplemented) {
-			t.Errorf("%s: %v, want ErrNotImplemented", name, err)
-		}
-	}
 }
