@@ -12,6 +12,7 @@ import (
 
 	"github.com/neogan74/konsul/api"
 	"github.com/neogan74/konsul/cluster"
+	"github.com/neogan74/konsul/internal/backup"
 	"github.com/neogan74/konsul/internal/checks"
 	"github.com/neogan74/konsul/internal/config"
 	"github.com/neogan74/konsul/internal/encryption"
@@ -29,6 +30,9 @@ type node struct {
 	http     *http.Server
 
 	checks *checks.Runner
+
+	backups   *backup.Dir
+	scheduled chan struct{} // closed when the schedule of backups has ended
 
 	leaveCluster context.CancelFunc // ends cluster.Run
 	managed      chan struct{}      // closed when cluster.Run has ended
@@ -68,6 +72,10 @@ func startNode(cfg *config.Result, log hclog.Logger, fatal func(error)) (*node, 
 		return n, explainOpen(cfg, err)
 	}
 	n.announceNode()
+	// The data directory is ours now: what earlier lives left of backups can go.
+	if err := n.openBackups(); err != nil {
+		return n, err
+	}
 	// 6. Membership. It registers its methods with the store and does nothing by itself yet.
 	n.cluster = cluster.New(n.clusterConfig(), n.store)
 	// 7. The API, before bootstrap and join begin: nodes find each other by asking each other's API.
@@ -86,6 +94,12 @@ func startNode(cfg *config.Result, log hclog.Logger, fatal func(error)) (*node, 
 		if err := n.cluster.Run(ctx); err != nil {
 			n.broken <- fmt.Errorf("cluster membership: %w", err)
 		}
+	}()
+	// The schedule of backups, which waits for the cluster by itself.
+	n.scheduled = make(chan struct{})
+	go func() {
+		defer close(n.scheduled)
+		n.schedule().Run(ctx)
 	}()
 	// 8. The checks of the services on this node. They wait for it to be ready, and need all of the above
 	// to tell what they find.
@@ -139,6 +153,9 @@ func (n *node) stop(ctx context.Context) error {
 	if n.leaveCluster != nil {
 		n.leaveCluster()
 		<-n.managed
+		if n.scheduled != nil {
+			<-n.scheduled
+		}
 	}
 	// 6. Raft, the engine, the log; and the lock on the data directory, last.
 	if n.store != nil {
@@ -186,7 +203,7 @@ func (n *node) closeListener() error {
 func (n *node) storeConfig(keys *encryption.Keys, metrics *prometheus.Registry, fatal func(error)) raftstore.Config {
 	raft, data := n.cfg.Raft, n.cfg.Persistence
 	return raftstore.Config{
-		NodeID: raft.NodeID, DataDir: data.DataDir, InMemory: n.cfg.InMemory(),
+		NodeID: raft.NodeID, DataDir: data.DataDir, BackupDir: data.BackupDir, InMemory: n.cfg.InMemory(),
 		BindAddr: raft.BindAddr, AdvertiseAddr: raft.AdvertiseAddr,
 		SyncWrites: data.SyncWrites, Badger: data.Badger.EngineOptions(), MaintenanceInterval: data.Maintenance, Encryption: keys, MinFreeSpace: int64(data.MinFreeSpace),
 		SnapshotThreshold: raft.SnapshotThreshold, SnapshotInterval: raft.SnapshotInterval,
@@ -229,6 +246,7 @@ func (n *node) clusterConfig() cluster.Config {
 func (n *node) apiConfig(metrics *prometheus.Registry) api.Config {
 	cfg := api.Config{
 		Version: programVersion(), PersistenceType: config.TypeMemory,
+		Data:   n.dataConfig(),
 		Logger: n.log, Registerer: metrics, Gatherer: metrics,
 	}
 	if !n.cfg.InMemory() {

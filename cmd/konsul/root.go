@@ -48,6 +48,7 @@ func rootCommand(p program, notify func()) *cobra.Command {
 	root.AddCommand(agent, healthCommand())
 	root.AddCommand(cli.Commands(version)...)
 	offlineCommands(root)
+	root.AddCommand(cli.BackupCommand(restoreOffline))
 	return root
 }
 

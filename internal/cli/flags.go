@@ -86,7 +86,7 @@ var elsewhere = map[string]string{
 	"get": "kv get", "put": "kv put", "set": "kv put", "delete": "kv delete", "list": "kv list", "watch": "kv watch",
 	"status": "cluster status", "peers": "cluster peers", "members": "cluster peers", "nodes": "cluster peers",
 	"join": "cluster join", "leave": "cluster leave", "transfer": "cluster transfer", "snapshot": "cluster snapshot",
-	"server": "agent", "start": "agent",
+	"server": "agent", "start": "agent", "restore": "backup restore", "backups": "backup list", "save": "backup save",
 	"services": "service list", "register": "service register", "deregister": "service deregister", "heartbeat": "service heartbeat",
 	"sessions": "session list", "elect": "lock",
 }

@@ -25,6 +25,7 @@ func (r *Result) check(p *problems) {
 	r.checkRaftAddresses(say)
 	r.checkCluster(say)
 	r.checkPace(say)
+	r.checkBackup(say)
 	oneOf(say, "log.level", r.Log.Level, "trace", "debug", "info", "warn", "error")
 	oneOf(say, "log.format", r.Log.Format, "text", "json")
 }
@@ -71,6 +72,21 @@ func (r *Result) checkPersistence(say sayFunc) {
 	}
 	if r.Raft.BootstrapExpect > 1 {
 		say(key, "a node that keeps its data in memory cannot be one of %d (raft.bootstrap_expect): a voter that forgets its log breaks the cluster's promise", r.Raft.BootstrapExpect)
+	}
+}
+
+// minSchedule keeps a slip of the unit from filling the disk.
+const minSchedule = time.Minute
+
+func (r *Result) checkBackup(say sayFunc) {
+	if s := r.Backup.Schedule; s < 0 || s > 0 && s < minSchedule {
+		say("backup.schedule", "%v is too often; at least %v, or 0 for never", s, minSchedule)
+	}
+	if r.Backup.Keep < 0 {
+		say("backup.keep", "must not be negative; 0 keeps all")
+	}
+	if !nodeIDPattern.MatchString(r.Backup.Node) {
+		say("backup.node", "%q is not a node id; %s is for whichever node leads", r.Backup.Node, BackupByLeader)
 	}
 }
 

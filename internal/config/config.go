@@ -25,6 +25,7 @@ type Config struct {
 	TLS              TLS         `koanf:"tls"`
 	ACL              ACL         `koanf:"acl"`
 	Log              Log         `koanf:"log"`
+	Backup           Backup      `koanf:"backup"`
 }
 
 // HTTP is the API listener.
@@ -102,6 +103,13 @@ type ACL struct {
 	BootstrapTokenFile string `koanf:"bootstrap_token_file" env:"KONSUL_ACL_BOOTSTRAP_TOKEN_FILE" later:"access control" doc:"file with the first token"`
 }
 
+// Backup is the schedule of backups into persistence.backup_dir.
+type Backup struct {
+	Schedule time.Duration `koanf:"schedule" env:"KONSUL_BACKUP_SCHEDULE" doc:"how often a full backup is saved in backup_dir; 0 is never"`
+	Keep     int           `koanf:"keep" env:"KONSUL_BACKUP_KEEP" doc:"scheduled backups kept; 0 keeps all"`
+	Node     string        `koanf:"node" env:"KONSUL_BACKUP_NODE" doc:"id of the node that saves them; leader is whichever leads"`
+}
+
 // Log is what the node writes to standard error.
 type Log struct {
 	Level  string `koanf:"level" env:"KONSUL_LOG_LEVEL" doc:"trace, debug, info, warn or error; read again on SIGHUP"`
@@ -113,6 +121,9 @@ const (
 	TypeBadger = "badger"
 	TypeMemory = "memory"
 )
+
+// BackupByLeader is the value of backup.node for the leader, whoever that is.
+const BackupByLeader = "leader"
 
 // Default returns the configuration of a node nobody configured: a durable single node on the
 // loopback interface. The only home of defaults; bootstrap_expect is settled in [Load], where it
@@ -157,7 +168,8 @@ func Default() Config {
 			MaxAppendEntries:   512,
 			SnapshotRetention:  2,
 		},
-		Log: Log{Level: "info", Format: "text"},
+		Log:    Log{Level: "info", Format: "text"},
+		Backup: Backup{Keep: 7, Node: BackupByLeader},
 	}
 }
 

@@ -1,0 +1,67 @@
+package backup
+
+import (
+	"context"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// Schedule saves a full backup every so often, on the node whose turn it is, and keeps
+// the newest ones.
+type Schedule struct {
+	Dir *Dir
+	// Every is how long after the last one in Dir the next is due, by the wall clock.
+	Every time.Duration
+	Keep  int
+	// Mine says whether this node is the one that saves them, now.
+	Mine func() bool
+	// Save streams a backup of the state as of now.
+	Save func(context.Context) Stream
+	Log  hclog.Logger
+	// Look is how often it is looked at; default: a tenth of Every, 1 s to 1 min.
+	Look time.Duration
+}
+
+// Run works until ctx ends. A backup that failed is tried again with the next look.
+func (s *Schedule) Run(ctx context.Context) {
+	if s.Every <= 0 {
+		return
+	}
+	look := s.Look
+	if look == 0 {
+		look = min(max(s.Every/10, time.Second), time.Minute)
+	}
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	for {
+		if s.Mine() {
+			s.perhaps(ctx)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Schedule) perhaps(ctx context.Context) {
+	last, err := s.Dir.LastScheduled()
+	if err != nil {
+		s.Log.Error("looking for the last scheduled backup", "error", err)
+		return
+	}
+	// One from the future (the clock was set back) must not stop the schedule.
+	if since := time.Since(last); !last.IsZero() && since >= 0 && since < s.Every {
+		return
+	}
+	begin := time.Now()
+	saved, err := s.Dir.SaveScheduled(s.Save(ctx), s.Keep, s.Log)
+	switch {
+	case err == nil:
+		s.Log.Info("scheduled backup saved", "name", saved.Name, "index", saved.Header.Index, "bytes", saved.Footer.Size, "took", time.Since(begin))
+	case ctx.Err() == nil:
+		s.Log.Error("a scheduled backup failed; it is tried again", "error", err)
+	}
+}
