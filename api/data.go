@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/neogan74/konsul/internal/backup"
+	"github.com/neogan74/konsul/internal/encryption"
 	"github.com/neogan74/konsul/internal/snapshot"
 	"github.com/neogan74/konsul/raftstore"
 )
@@ -252,7 +253,7 @@ func (c *call) snapshotPut() error {
 		return err
 	}
 	defer leave()
-	f, err := backup.Spool(c.s.data.SpoolDir, &uploaded{ctx: ctx, c: c}, c.s.node.Room)
+	f, err := backup.Spool(c.s.data.SpoolDir, c.s.data.Dir.Keys(), &uploaded{ctx: ctx, c: c}, c.s.node.Room)
 	if err != nil {
 		return dataFailure(err)
 	}
@@ -284,7 +285,7 @@ func (u *uploaded) Read(p []byte) (int, error) {
 // restore verifies files to their last byte, and only then begins.
 func (c *call) restore(ctx context.Context, files []backup.File, names []string, shown any) error {
 	begin := time.Now()
-	chain, err := backup.NewChain(ctx, files, names)
+	chain, err := backup.NewChain(ctx, c.s.data.Dir.Keys(), files, names)
 	if err != nil {
 		return dataFailure(err)
 	}
@@ -369,7 +370,9 @@ func dataFailure(err error) error {
 		return refuse(http.StatusBadRequest, "not_a_backup")
 	case errors.Is(err, snapshot.ErrTooNew):
 		return refuse(http.StatusBadRequest, "backup_too_new")
-	case errors.Is(err, snapshot.ErrCorrupt):
+	case errors.Is(err, encryption.ErrNoKey), errors.Is(err, encryption.ErrWrongKey):
+		return refuse(http.StatusBadRequest, "backup_key")
+	case errors.Is(err, snapshot.ErrCorrupt), errors.Is(err, encryption.ErrDamaged):
 		return refuse(http.StatusBadRequest, "backup_corrupt")
 	case errors.Is(err, snapshot.ErrChain):
 		return refuse(http.StatusBadRequest, "backup_chain")

@@ -202,7 +202,7 @@ func TestWithoutABackupDirectory(t *testing.T) {
 func TestAFullDiskIsSaid(t *testing.T) {
 	full := errors.New("no room")
 	dir := t.TempDir()
-	_, err := backup.Spool(dir, io.LimitReader(rand.NewChaCha8([32]byte{}), 1<<30), func() error { return full })
+	_, err := backup.Spool(dir, nil, io.LimitReader(rand.NewChaCha8([32]byte{}), 1<<30), func() error { return full })
 	if !errors.Is(err, full) {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ func (e *Engine) Backup(path string) error {
 	if err != nil {
 		return err
 	}
+	dir.Encrypt(e.store.cfg.Encryption.Files())
 	_, err = dir.Save(func(w io.Writer) (snapshot.Header, snapshot.Footer, error) {
 		return e.store.Backup(context.Background(), w, BackupOptions{})
 	}, func(snapshot.Header) string { return name })
@@ -33,13 +34,14 @@ func (e *Engine) Restore(path string) error {
 	if err != nil {
 		return err
 	}
+	dir.Encrypt(e.store.cfg.Encryption.Files())
 	f, err := dir.Open(name)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	ctx := context.Background()
-	chain, err := backup.NewChain(ctx, []backup.File{f}, []string{path})
+	chain, err := backup.NewChain(ctx, dir.Keys(), []backup.File{f}, []string{path})
 	if err != nil {
 		return err
 	}

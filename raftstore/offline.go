@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/neogan74/konsul/internal/encryption"
 	"github.com/neogan74/konsul/internal/failpoint"
 	"github.com/neogan74/konsul/internal/persistence"
 	"github.com/neogan74/konsul/internal/persistence/record"
@@ -74,6 +75,10 @@ func makeDataDir(ctx context.Context, cfg Config, src snapshot.Source) (clusterI
 	if err := cfg.makeDir(); err != nil {
 		return "", err
 	}
+	var keys *encryption.Directory
+	if keys, _, err = encryption.OpenDirectory(cfg.DataDir, cfg.Encryption, true); err != nil {
+		return "", err
+	}
 	id, err := loadIdentity(cfg.DataDir, cfg.NodeID)
 	if err != nil {
 		return "", err
@@ -84,7 +89,7 @@ func makeDataDir(ctx context.Context, cfg Config, src snapshot.Source) (clusterI
 	}
 	failpoint.Hit("offline.after-identity")
 	const term = 1
-	logs, err := openLog(cfg, nil, cfg.Logger)
+	logs, err := openLog(cfg, keys, cfg.Logger)
 	if err != nil {
 		return "", err
 	}
@@ -93,7 +98,7 @@ func makeDataDir(ctx context.Context, cfg Config, src snapshot.Source) (clusterI
 		return "", err
 	}
 	failpoint.Hit("offline.after-log")
-	snaps, err := openSnapshots(cfg, nil, cfg.Logger)
+	snaps, err := openSnapshots(cfg, keys, cfg.Logger)
 	if err != nil {
 		return "", err
 	}

@@ -46,7 +46,7 @@ func chain(t *testing.T, files ...saved) *backup.Chain {
 		in = append(in, bytes.NewReader(f.file))
 		names = append(names, fmt.Sprint("file ", i))
 	}
-	c, err := backup.NewChain(t.Context(), in, names)
+	c, err := backup.NewChain(t.Context(), nil, in, names)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/neogan74/konsul/api"
 	"github.com/neogan74/konsul/internal/backup"
 	"github.com/neogan74/konsul/internal/config"
+	"github.com/neogan74/konsul/internal/encryption"
 	"github.com/neogan74/konsul/internal/snapshot"
 	"github.com/neogan74/konsul/raftstore"
 )
@@ -19,11 +20,12 @@ import (
 const spoolDir = "spool"
 
 // openBackups prepares the backup directory; what crashes left half written goes.
-func (n *node) openBackups() error {
+func (n *node) openBackups(keys *encryption.Keys) error {
 	dir, err := backup.New(n.cfg.Persistence.BackupDir)
 	if err != nil {
 		return fmt.Errorf("%w: persistence.backup_dir: %w", config.ErrInvalid, err)
 	}
+	dir.Encrypt(keys.Files())
 	dir.Sweep(n.log)
 	n.backups = dir
 	if !n.cfg.InMemory() {
@@ -59,6 +61,6 @@ func (n *node) schedule() *backup.Schedule {
 }
 
 // restoreOffline is `konsul backup restore --data-dir`.
-func restoreOffline(ctx context.Context, dataDir string, src snapshot.Source) (string, error) {
-	return raftstore.RestoreOffline(ctx, raftstore.Config{DataDir: dataDir, SyncWrites: true, Logger: hclog.NewNullLogger()}, src)
+func restoreOffline(ctx context.Context, dataDir string, keys *encryption.Keys, src snapshot.Source) (string, error) {
+	return raftstore.RestoreOffline(ctx, raftstore.Config{DataDir: dataDir, Encryption: keys, SyncWrites: true, Logger: hclog.NewNullLogger()}, src)
 }

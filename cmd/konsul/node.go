@@ -73,7 +73,7 @@ func startNode(cfg *config.Result, log hclog.Logger, fatal func(error)) (*node, 
 	}
 	n.announceNode()
 	// The data directory is ours now: what earlier lives left of backups can go.
-	if err := n.openBackups(); err != nil {
+	if err := n.openBackups(keys); err != nil {
 		return n, err
 	}
 	// 6. Membership. It registers its methods with the store and does nothing by itself yet.

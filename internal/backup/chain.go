@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/neogan74/konsul/internal/encryption"
 	"github.com/neogan74/konsul/internal/snapshot"
 )
 
@@ -23,20 +24,22 @@ type Chain struct {
 	// Bytes are the files' sizes together; Footers what they said, in order.
 	Bytes   int64
 	Footers []snapshot.Footer
+	keys    *encryption.FileKeys
 	files   []File
 	names   []string
 }
 
-// NewChain reads every file from its beginning to its end. Errors name the file and
-// wrap those of package snapshot; after one nothing must be used.
-func NewChain(ctx context.Context, files []File, names []string) (*Chain, error) {
-	c := &Chain{files: files, names: names}
+// NewChain reads every file from its beginning to its end, encrypted ones with keys.
+// Errors name the file and wrap those of package snapshot and, for encrypted files, of
+// package encryption; after one nothing must be used.
+func NewChain(ctx context.Context, keys *encryption.FileKeys, files []File, names []string) (*Chain, error) {
+	c := &Chain{keys: keys, files: files, names: names}
 	var headers []snapshot.Header
 	for i, f := range files {
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
 			return nil, fmt.Errorf("reading %s: %w", names[i], err)
 		}
-		h, footer, err := snapshot.Verify(&ctxReader{ctx, f})
+		h, footer, err := c.verify(&ctxReader{ctx, f})
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", names[i], err)
 		}
@@ -51,6 +54,14 @@ func NewChain(ctx context.Context, files []File, names []string) (*Chain, error)
 	return c, nil
 }
 
+func (c *Chain) verify(r io.Reader) (snapshot.Header, snapshot.Footer, error) {
+	clear, err := Unseal(r, c.keys)
+	if err != nil {
+		return snapshot.Header{}, snapshot.Footer{}, err
+	}
+	return snapshot.Verify(clear)
+}
+
 // Source reads the chain once more, as one whole state. The files are verified again
 // while they are read: they could have changed. progress is told how many bytes of the
 // files have been read; nil = nobody.
@@ -61,7 +72,11 @@ func (c *Chain) Source(ctx context.Context, progress func(int64)) (snapshot.Sour
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
 			return nil, fmt.Errorf("reading %s: %w", c.names[i], err)
 		}
-		r, err := snapshot.NewReader(&countingReader{r: &ctxReader{ctx, f}, n: read, tell: progress})
+		clear, err := Unseal(&countingReader{r: &ctxReader{ctx, f}, n: read, tell: progress}, c.keys)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", c.names[i], err)
+		}
+		r, err := snapshot.NewReader(clear)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", c.names[i], err)
 		}

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"unicode"
 
+	"github.com/neogan74/konsul/internal/encryption"
 	"github.com/neogan74/konsul/internal/snapshot"
 )
 
@@ -32,6 +33,7 @@ const maxName = 1024
 type Dir struct {
 	path string // as configured
 	abs  string
+	keys *encryption.FileKeys // nil = not encrypted
 }
 
 // New makes a Dir of a path, which need not be there yet.
@@ -222,7 +224,11 @@ func (d *Dir) describe(root *os.Root, name string) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	r, err := snapshot.NewReader(f)
+	clear, err := Unseal(f, d.keys)
+	if err != nil {
+		return Info{}, err
+	}
+	r, err := snapshot.NewReader(clear)
 	if err != nil {
 		return Info{}, err
 	}

@@ -272,7 +272,7 @@ func TestChain(t *testing.T) {
 		t.Fatal(err)
 	}
 	files := []File{bytes.NewReader(full.Bytes()), bytes.NewReader(inc.Bytes())}
-	c, err := NewChain(t.Context(), files, []string{"full", "inc"})
+	c, err := NewChain(t.Context(), nil, files, []string{"full", "inc"})
 	if err != nil || c.Header.Index != 8 || c.Bytes != int64(full.Len()+inc.Len()) {
 		t.Fatalf("%+v, %v", c, err)
 	}
@@ -284,17 +284,17 @@ func TestChain(t *testing.T) {
 	if f, err := snapshot.Copy(io.Discard, src); err != nil || f.Records != 10 || last != c.Bytes {
 		t.Fatalf("%+v %v, read %d of %d", f, err, last, c.Bytes)
 	}
-	if _, err := NewChain(t.Context(), []File{files[1], files[0]}, []string{"inc", "full"}); !errors.Is(err, snapshot.ErrChain) {
+	if _, err := NewChain(t.Context(), nil, []File{files[1], files[0]}, []string{"inc", "full"}); !errors.Is(err, snapshot.ErrChain) {
 		t.Fatal(err)
 	}
 	other := bytes.Clone(full.Bytes())
 	other[len(other)/2] ^= 4
-	if _, err := NewChain(t.Context(), []File{bytes.NewReader(other)}, []string{"full"}); !errors.Is(err, snapshot.ErrCorrupt) || !strings.Contains(err.Error(), "full: ") {
+	if _, err := NewChain(t.Context(), nil, []File{bytes.NewReader(other)}, []string{"full"}); !errors.Is(err, snapshot.ErrCorrupt) || !strings.Contains(err.Error(), "full: ") {
 		t.Fatal(err)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := NewChain(ended, files[:1], []string{"full"}); !errors.Is(err, context.Canceled) {
+	if _, err := NewChain(ended, nil, files[:1], []string{"full"}); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 }

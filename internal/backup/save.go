@@ -80,7 +80,11 @@ func (d *Dir) Save(stream Stream, nameOf func(snapshot.Header) string) (saved Sa
 		return saved, fmt.Errorf("locking %s: %w", tmp, err)
 	}
 	failpoint.Hit("backup.after-create")
-	if saved.Header, saved.Footer, err = stream(f); err != nil {
+	w := Seal(f, d.keys)
+	if saved.Header, saved.Footer, err = stream(w); err != nil {
+		return saved, fmt.Errorf("writing backup: %w", err)
+	}
+	if err := w.Close(); err != nil {
 		return saved, fmt.Errorf("writing backup: %w", err)
 	}
 	failpoint.Hit("backup.after-stream")

@@ -1,12 +1,15 @@
 package backup
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/neogan74/konsul/internal/encryption"
 )
 
 // spoolPrefix begins the names of spooled files, for the moment they have one.
@@ -17,8 +20,9 @@ const spoolStep = 16 << 20
 
 // Spool keeps what r gives in a file of dir, to be read as often as need be. The file
 // has no name any more when Spool returns: its space is free when it is closed, however
-// the process ends. room is asked again and again whether there is space for more.
-func Spool(dir string, r io.Reader, room func() error) (*os.File, error) {
+// the process ends. room is asked again and again whether there is space for more. With
+// keys what is not encrypted becomes so.
+func Spool(dir string, keys *encryption.FileKeys, r io.Reader, room func() error) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("spooling: %w", err)
 	}
@@ -26,13 +30,10 @@ func Spool(dir string, r io.Reader, room func() error) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("spooling: %w", err)
 	}
-	err = os.Remove(f.Name())
-	for err == nil {
-		if err = room(); err == nil {
-			_, err = io.CopyN(f, r, spoolStep)
-		}
+	if err = os.Remove(f.Name()); err == nil {
+		err = fill(f, keys, r, room)
 	}
-	if errors.Is(err, io.EOF) {
+	if err == nil {
 		_, err = f.Seek(0, io.SeekStart)
 	}
 	if err != nil {
@@ -40,6 +41,25 @@ func Spool(dir string, r io.Reader, room func() error) (*os.File, error) {
 		return nil, fmt.Errorf("spooling: %w", err)
 	}
 	return f, nil
+}
+
+func fill(f io.Writer, keys *encryption.FileKeys, r io.Reader, room func() error) error {
+	in := bufio.NewReaderSize(r, 64<<10)
+	if head, _ := in.Peek(encryption.HeadSize); encryption.Encrypted(head) {
+		keys = nil // as it is
+	}
+	w := Seal(f, keys)
+	for {
+		if err := room(); err != nil {
+			return err
+		}
+		switch _, err := io.CopyN(w, in, spoolStep); {
+		case errors.Is(err, io.EOF):
+			return w.Close()
+		case err != nil:
+			return err
+		}
+	}
 }
 
 // SweepSpool removes what a crash left of dir: at most a file that was about to lose

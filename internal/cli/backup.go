@@ -14,21 +14,50 @@ import (
 
 	"github.com/neogan74/konsul/client"
 	"github.com/neogan74/konsul/internal/backup"
+	"github.com/neogan74/konsul/internal/encryption"
 	"github.com/neogan74/konsul/internal/snapshot"
 )
 
 // OfflineRestore makes a data directory, which must be empty, that holds src; it
-// returns the id of the cluster that it will be.
-type OfflineRestore func(ctx context.Context, dataDir string, src snapshot.Source) (clusterID string, err error)
+// returns the id of the cluster that it will be. With keys it is encrypted.
+type OfflineRestore func(ctx context.Context, dataDir string, keys *encryption.Keys, src snapshot.Source) (clusterID string, err error)
+
+// keyFile is --key-file: the keys of encrypted backups.
+type keyFile struct{ path string }
+
+// read returns nil if no file was given.
+func (k *keyFile) read() (*encryption.Keys, error) {
+	path := k.path
+	if path == "" {
+		path = os.Getenv(envKeyFile)
+	}
+	if path == "" {
+		return nil, nil
+	}
+	return encryption.ReadKeyFile(path)
+}
+
+// envKeyFile is the node's option, for the same file.
+const envKeyFile = "KONSUL_ENCRYPTION_KEY_FILE"
+
+// needsKey says what to do about a file that is encrypted.
+func needsKey(err error) error {
+	if errors.Is(err, encryption.ErrNoKey) {
+		return fmt.Errorf("%w; give the key with --key-file", err)
+	}
+	return err
+}
 
 // BackupCommand is `konsul backup`. offline may be nil: then there is no --data-dir.
 func BackupCommand(offline OfflineRestore) *cobra.Command {
-	f := &kvFlags{}
+	f, keys := &kvFlags{}, &keyFile{}
 	cmd := group("backup", "Save the data, look at what was saved, and restore it",
 		"Save the data, look at what was saved, and restore it. A backup holds all keys, services\n"+
 			"and sessions as of one index, is compressed, and has a checksum over all of it.",
-		backupSave(f), backupInspect(f), backupRestore(f, offline), backupList(f))
+		backupSave(f, keys), backupInspect(f, keys), backupRestore(f, keys, offline), backupList(f))
 	f.register(cmd, adminTimeout)
+	cmd.PersistentFlags().StringVar(&keys.path, "key-file", "",
+		"file with the key of encrypted backups; `save` encrypts with it ["+envKeyFile+"]")
 	cmd.PersistentFlags().BoolVar(&f.json, "json", false, "print JSON")
 	return cmd
 }
@@ -71,7 +100,7 @@ func (b savedBackup) print(out io.Writer) error {
 	return table(out, rows)
 }
 
-func backupSave(f *kvFlags) *cobra.Command {
+func backupSave(f *kvFlags, keys *keyFile) *cobra.Command {
 	var since uint64
 	var stale, onNode bool
 	cmd := &cobra.Command{
@@ -98,7 +127,7 @@ func backupSave(f *kvFlags) *cobra.Command {
 					}
 					return f.tell(cmd, "saved on the node", savedBackup{Path: made.Path, SizeBytes: made.SizeBytes, BackupInfo: made.BackupInfo, SHA256: made.SHA256})
 				}
-				made, err := download(cmd, c, path, options)
+				made, err := download(cmd, c, keys, path, options)
 				if err != nil {
 					return err
 				}
@@ -121,11 +150,16 @@ func (f *kvFlags) tell(cmd *cobra.Command, what string, b savedBackup) error {
 }
 
 // download streams a backup into a file and verifies it on the way.
-func download(cmd *cobra.Command, c *client.Client, path string, o client.BackupOptions) (savedBackup, error) {
+func download(cmd *cobra.Command, c *client.Client, k *keyFile, path string, o client.BackupOptions) (savedBackup, error) {
+	keys, err := k.read()
+	if err != nil {
+		return savedBackup{}, err
+	}
 	dir, err := backup.New(filepath.Dir(path))
 	if err != nil {
 		return savedBackup{}, err
 	}
+	dir.Encrypt(keys.Files())
 	nameOf := backup.DefaultName
 	if path != "" {
 		name := filepath.Base(path)
@@ -173,7 +207,7 @@ func verified(fill func(io.Writer) error) (h snapshot.Header, f snapshot.Footer,
 	return h, f, nil
 }
 
-func backupInspect(f *kvFlags) *cobra.Command {
+func backupInspect(f *kvFlags, keys *keyFile) *cobra.Command {
 	return &cobra.Command{
 		Use:   "inspect FILE",
 		Short: "Verify a backup here and say what is in it",
@@ -182,7 +216,7 @@ func backupInspect(f *kvFlags) *cobra.Command {
 		Example: "  konsul backup inspect monday.snap",
 		Args:    args(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			h, footer, err := inspect(cmd, args[0])
+			h, footer, err := inspect(cmd, keys, args[0])
 			if err != nil {
 				return explain("backup inspect", err)
 			}
@@ -195,7 +229,11 @@ func backupInspect(f *kvFlags) *cobra.Command {
 	}
 }
 
-func inspect(cmd *cobra.Command, path string) (snapshot.Header, snapshot.Footer, error) {
+func inspect(cmd *cobra.Command, k *keyFile, path string) (snapshot.Header, snapshot.Footer, error) {
+	keys, err := k.read()
+	if err != nil {
+		return snapshot.Header{}, snapshot.Footer{}, err
+	}
 	file, err := os.Open(path)
 	if err != nil {
 		return snapshot.Header{}, snapshot.Footer{}, err
@@ -203,14 +241,19 @@ func inspect(cmd *cobra.Command, path string) (snapshot.Header, snapshot.Footer,
 	defer file.Close()
 	meter := newGauge(cmd.ErrOrStderr(), "reading", sizeOf(file))
 	defer meter.done()
-	h, footer, err := snapshot.Verify(io.TeeReader(file, meter))
+	var h snapshot.Header
+	var footer snapshot.Footer
+	clear, err := backup.Unseal(io.TeeReader(file, meter), keys.Files())
+	if err == nil {
+		h, footer, err = snapshot.Verify(clear)
+	}
 	if err != nil {
-		err = fmt.Errorf("%s: %w", path, err)
+		err = fmt.Errorf("%s: %w", path, needsKey(err))
 	}
 	return h, footer, err
 }
 
-func backupRestore(f *kvFlags, offline OfflineRestore) *cobra.Command {
+func backupRestore(f *kvFlags, keys *keyFile, offline OfflineRestore) *cobra.Command {
 	var dataDir string
 	var onNode bool
 	cmd := &cobra.Command{
@@ -220,7 +263,7 @@ func backupRestore(f *kvFlags, offline OfflineRestore) *cobra.Command {
 			"increments in order. They are read to the end and found to fit together before anything\n" +
 			"changes. Members and the cluster's id stay; indexes go on from above all there were.\n" +
 			"With --data-dir no node is asked: an empty data directory is filled, and a node started on it\n" +
-			"is a new cluster of one, which others can join.",
+			"is a new cluster of one, which others can join; with --key-file it is encrypted with that key.",
 		Example: "  konsul backup restore monday.snap\n  konsul backup restore monday.snap tuesday.snap wednesday.snap\n" +
 			"  konsul backup restore monday.snap --data-dir /var/lib/konsul",
 		Args: args(1, 1000),
@@ -237,10 +280,10 @@ func backupRestore(f *kvFlags, offline OfflineRestore) *cobra.Command {
 					return f.restored(cmd, result)
 				})
 			case dataDir != "":
-				return restoreOffline(cmd, f, offline, dataDir, args)
+				return restoreOffline(cmd, f, keys, offline, dataDir, args)
 			}
 			return f.run(cmd, "backup restore", func(c *client.Client) error {
-				result, err := send(cmd, c, args)
+				result, err := send(cmd, c, keys, args)
 				if err != nil {
 					return err
 				}
@@ -265,7 +308,7 @@ func (f *kvFlags) restored(cmd *cobra.Command, r client.RestoreResult) error {
 }
 
 // openChain opens and verifies files. They are open also after an error.
-func openChain(cmd *cobra.Command, paths []string) (*backup.Chain, []*os.File, error) {
+func openChain(cmd *cobra.Command, keys *encryption.Keys, paths []string) (*backup.Chain, []*os.File, error) {
 	var files []*os.File
 	var in []backup.File
 	total := int64(0)
@@ -281,8 +324,8 @@ func openChain(cmd *cobra.Command, paths []string) (*backup.Chain, []*os.File, e
 	for i, file := range files {
 		in[i] = &metered{file, meter}
 	}
-	chain, err := backup.NewChain(cmd.Context(), in, paths)
-	return chain, files, err
+	chain, err := backup.NewChain(cmd.Context(), keys.Files(), in, paths)
+	return chain, files, needsKey(err)
 }
 
 func closeAll(files []*os.File) {
@@ -292,8 +335,12 @@ func closeAll(files []*os.File) {
 }
 
 // send uploads a chain as one whole backup.
-func send(cmd *cobra.Command, c *client.Client, paths []string) (client.RestoreResult, error) {
-	chain, files, err := openChain(cmd, paths)
+func send(cmd *cobra.Command, c *client.Client, k *keyFile, paths []string) (client.RestoreResult, error) {
+	keys, err := k.read()
+	if err != nil {
+		return client.RestoreResult{}, err
+	}
+	chain, files, err := openChain(cmd, keys, paths)
 	defer closeAll(files)
 	if err != nil {
 		return client.RestoreResult{}, err
@@ -314,8 +361,12 @@ func send(cmd *cobra.Command, c *client.Client, paths []string) (client.RestoreR
 	return c.WriteBackup(cmd.Context(), pr)
 }
 
-func restoreOffline(cmd *cobra.Command, f *kvFlags, offline OfflineRestore, dataDir string, paths []string) error {
-	chain, files, err := openChain(cmd, paths)
+func restoreOffline(cmd *cobra.Command, f *kvFlags, k *keyFile, offline OfflineRestore, dataDir string, paths []string) error {
+	keys, err := k.read()
+	if err != nil {
+		return explain("backup restore", err)
+	}
+	chain, files, err := openChain(cmd, keys, paths)
 	defer closeAll(files)
 	if err != nil {
 		return explain("backup restore", err)
@@ -326,7 +377,7 @@ func restoreOffline(cmd *cobra.Command, f *kvFlags, offline OfflineRestore, data
 	if err != nil {
 		return explain("backup restore", err)
 	}
-	id, err := offline(cmd.Context(), dataDir, src)
+	id, err := offline(cmd.Context(), dataDir, keys, src)
 	meter.done()
 	if err != nil {
 		return explain("backup restore", err)

@@ -28,7 +28,11 @@ type FileKeys struct{ list []masterKey }
 
 // Files are the keys for files that leave the data directory: backups. They are
 // encrypted under the master key itself, so that any node with the key file reads them.
+// Nil for nil.
 func (k *Keys) Files() *FileKeys {
+	if k == nil {
+		return nil
+	}
 	f := new(FileKeys)
 	for _, key := range k.list {
 		f.list = append(f.list, masterKey{id: key.id, secret: derive(key.secret, "files")})

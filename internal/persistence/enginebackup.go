@@ -52,7 +52,7 @@ func (s *standalone) Restore(path string) error {
 	}
 	defer f.Close()
 	ctx := context.Background()
-	chain, err := backup.NewChain(ctx, []backup.File{f}, []string{path})
+	chain, err := backup.NewChain(ctx, nil, []backup.File{f}, []string{path})
 	if err != nil {
 		return err
 	}
