@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/neogan74/konsul/internal/failpoint"
 	"github.com/neogan74/konsul/internal/persistence"
 	"github.com/neogan74/konsul/internal/snapshot"
 )
@@ -40,6 +41,7 @@ func (f *FSM) replace(rc io.ReadCloser) (snapshot.Header, error) {
 	defer f.mu.Unlock()
 	in := bufio.NewReaderSize(rc, snapshot.MaxHeaderBytes)
 	if header, ok := f.hasReset(in); ok {
+		failpoint.Hit("restore.jump-stored")
 		f.SetSnapshotIndex(header.Index, time.Unix(0, header.CreatedAt))
 		return header, nil
 	}

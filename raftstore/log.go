@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/raft-wal/segment"
 
 	"github.com/neogan74/konsul/internal/encryption"
+	"github.com/neogan74/konsul/internal/failpoint"
 	"github.com/neogan74/konsul/internal/statefile"
 )
 
@@ -331,6 +332,9 @@ func (s *logStore) DeleteRange(from, to uint64) error {
 	s.cache.truncate(from, to)
 	if err := inner.DeleteRange(from, to); err != nil {
 		return fmt.Errorf("truncating log: %w", err)
+	}
+	if to >= last {
+		failpoint.Hit("raftlog.after-cut")
 	}
 	if suffix {
 		s.cut.Store(true)

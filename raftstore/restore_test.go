@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -169,6 +170,9 @@ func TestRestoreIntoTheSameCluster(t *testing.T) {
 		wantContents(t, n, want)
 	}
 	c.CheckEqual()
+	for _, n := range c.Nodes {
+		oneEngine(t, n)
+	}
 	if err := drain(t, sub); !errors.Is(err, fsm.ErrReset) {
 		t.Errorf("a watcher ended with %v, want ErrReset", err)
 	}
@@ -475,4 +479,16 @@ func TestRestoreKeepsTime(t *testing.T) {
 	if after := n.Store.ClusterTime(); after < before {
 		t.Fatalf("cluster time went from %v back to %v", time.Duration(before), time.Duration(after))
 	}
+}
+
+// oneEngine waits until the engine that a restore replaced is gone.
+func oneEngine(t *testing.T, n *raftstoretest.Node) {
+	t.Helper()
+	raftstoretest.Eventually(t, func() error {
+		dirs, err := filepath.Glob(filepath.Join(n.Config.DataDir, "engine", "[0-9]*"))
+		if err != nil || len(dirs) != 1 {
+			return fmt.Errorf("engines of %s: %v, %v", n.ID, dirs, err)
+		}
+		return nil
+	})
 }
