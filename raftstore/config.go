@@ -67,7 +67,7 @@ type Config struct {
 	// MinFreeSpace is the floor of free bytes on the data directory's disk below
 	// which this node takes no writes. 0 = no floor; cmd sets DefaultMinFreeSpace.
 	MinFreeSpace int64
-	// SegmentSize is the size of a file of the log, in bytes, preallocated (64 MiB,
+	// SegmentSize is the size of a file of the log, in bytes, preallocated (32 MiB,
 	// less if that were more than a sixteenth of the disk).
 	SegmentSize int
 
@@ -99,7 +99,7 @@ type Config struct {
 const DefaultMinFreeSpace = 256 << 20
 
 const (
-	defaultSegmentSize = 64 << 20
+	defaultSegmentSize = 32 << 20
 	minSegmentSize     = 1 << 20
 )
 

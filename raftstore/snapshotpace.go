@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,17 +24,66 @@ const (
 	paceBytes = 64 << 20
 	// pacePause is the least time between two of these snapshots.
 	pacePause = 10 * time.Second
+	// minTrailing entries are kept behind a snapshot, however large they are, and of the
+	// others as many as come to a 1/trailingShare of the tables or to trailingBytes.
+	minTrailing   = 64
+	trailingShare = 16
+	trailingBytes = 16 << 20
+	// quietBytes since the last snapshot make one due when nothing was applied for quietTime:
+	// what a burst left behind is not kept until the next one.
+	quietBytes = 8 << 20
+	quietTime  = 20 * time.Second
 )
 
-// pace counts the bytes of entries applied.
-type pace struct{ applied atomic.Int64 }
+// pace counts the bytes of entries applied, and remembers how far back they go.
+type pace struct {
+	applied atomic.Int64
+	mu      sync.Mutex
+	marks   []paceMark // oldest first
+}
+
+// paceMark: entries up to index had so many bytes, since the start of the process.
+type paceMark struct {
+	index uint64
+	bytes int64
+}
+
+const (
+	// markBytes is how far marks are apart, and maxPaceMarks how many are kept: together more
+	// than any limit that a log of usual entries comes to.
+	markBytes    = 1 << 20
+	maxPaceMarks = 4096
+)
 
 func (p *pace) note(logs []*raft.Log) {
 	n := 0
 	for _, l := range logs {
 		n += len(l.Data)
 	}
-	p.applied.Add(int64(n))
+	total := p.applied.Add(int64(n))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.marks) > 0 && total-p.marks[len(p.marks)-1].bytes < markBytes {
+		return
+	}
+	if len(p.marks) == maxPaceMarks {
+		p.marks = append(p.marks[:0], p.marks[maxPaceMarks/4:]...)
+	}
+	p.marks = append(p.marks, paceMark{logs[len(logs)-1].Index, total})
+}
+
+// within is how many of the newest entries come to at most limit bytes; false if all that
+// are known do.
+func (p *pace) within(limit int64) (entries uint64, known bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	total := p.applied.Load()
+	for i, m := range p.marks {
+		if total-m.bytes <= limit {
+			return p.marks[len(p.marks)-1].index - m.index, i > 0
+		}
+	}
+	return 0, len(p.marks) > 0
 }
 
 // paceSnapshots takes snapshots by bytes until the node stops.
@@ -42,6 +92,7 @@ func (s *Store) paceSnapshots() {
 	defer tick.Stop()
 	index, from, last := s.fsm.SnapshotIndex(), s.pace.applied.Load(), time.Now()
 	var first uint64
+	seen, moved := from, time.Now()
 	for {
 		select {
 		case <-s.stop:
@@ -56,7 +107,13 @@ func (s *Store) paceSnapshots() {
 			index, from, last = now, s.pace.applied.Load(), time.Now()
 			continue
 		}
-		if time.Since(last) < pacePause || s.pace.applied.Load()-from < s.paceLimit() {
+		s.trimTrailing()
+		applied := s.pace.applied.Load()
+		if applied != seen {
+			seen, moved = applied, time.Now()
+		}
+		quiet := applied-from >= quietBytes && time.Since(moved) >= quietTime
+		if time.Since(last) < pacePause || applied-from < s.share(paceShare, paceBytes) && !quiet {
 			continue
 		}
 		last = time.Now()
@@ -100,10 +157,28 @@ func (s *snapshotStore) reap(first uint64) {
 	}
 }
 
-func (s *Store) paceLimit() int64 {
+// trimTrailing bounds in bytes what raft keeps of the log behind a snapshot, which it
+// counts in entries: 10,240 of them can be ten gigabytes.
+func (s *Store) trimTrailing() {
+	want := s.cfg.TrailingLogs
+	if entries, known := s.pace.within(s.share(trailingShare, trailingBytes)); known {
+		want = min(want, max(entries, minTrailing))
+	}
+	rc := s.raft.ReloadableConfig()
+	if have := rc.TrailingLogs; want == have || want < s.cfg.TrailingLogs && want > have*3/4 && want < have*5/4 {
+		return // near enough
+	}
+	rc.TrailingLogs = want
+	if err := s.raft.ReloadConfig(rc); err != nil {
+		s.log.Warn("changing how much of the log is kept behind a snapshot", "entries", want, "error", err)
+	}
+}
+
+// share is a part of what the engine's tables take, and at least so many bytes.
+func (s *Store) share(part, least int64) int64 {
 	u, err := s.db.Usage()
 	if err != nil {
-		return paceBytes
+		return least
 	}
-	return max(paceBytes, u.SST/paceShare)
+	return max(least, u.SST/part)
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+
+	"github.com/neogan74/konsul/internal/snapshot"
 )
 
 // A snapshot from which the log goes on stays, however old; one that the log has left
@@ -28,6 +30,13 @@ func TestSnapshotsTheLogLeftBehindGo(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			w, err := snapshot.NewWriter(sink, snapshot.Header{ClusterID: "test", Index: index})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
 			if err := sink.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -45,5 +54,29 @@ func TestSnapshotsTheLogLeftBehindGo(t *testing.T) {
 		if err != nil || fmt.Sprint(left) != c.want || len(entries) != len(left) {
 			t.Errorf("the log begins at %d: %v are left in %d directories, want %s", c.first, left, len(entries), c.want)
 		}
+	}
+}
+
+func TestPaceKnowsHowFarBytesGoBack(t *testing.T) {
+	var p pace
+	if _, known := p.within(1 << 30); known {
+		t.Error("it knows something about nothing")
+	}
+	index := uint64(0)
+	for range 2 * maxPaceMarks {
+		p.note(logs(index+1, index+10, markBytes/10+1))
+		index += 10
+	}
+	if n, known := p.within(100 << 20); !known || n < 980 || n > 1000 {
+		t.Errorf("%d entries of 100 KiB in 100 MiB", n)
+	}
+	if n, known := p.within(1); !known || n != 0 {
+		t.Errorf("%d entries in a byte", n)
+	}
+	if _, known := p.within(1 << 50); known {
+		t.Error("more is known than was remembered")
+	}
+	if len(p.marks) > maxPaceMarks {
+		t.Errorf("%d marks", len(p.marks))
 	}
 }

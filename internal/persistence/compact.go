@@ -223,11 +223,11 @@ func (db *DB) historyVersions(g *generation) int64 {
 	return db.written.versions.Load() - s.versions
 }
 
-// The rule of scheduled compactions: garbage is more than half of what is alive, and
+// The rule of scheduled compactions: garbage is more than a quarter of what is alive, and
 // more than garbageBytes; and for quietTime less than quietRate bytes a second were
 // written, because a busy engine compacts by itself.
 const (
-	garbageBytes = 64 << 20
+	garbageBytes = 32 << 20
 	quietTime    = 15 * time.Second
 	quietRate    = 1 << 20
 )
@@ -242,7 +242,7 @@ func (db *DB) worthCompacting(g *generation, now time.Time) bool {
 	counts := db.Counts()
 	alive := int64(counts.Keys+counts.Services) + db.others.Load() + db.historyVersions(g)
 	garbage := versions - alive
-	return garbage > alive/2 && stored/max(versions, 1)*garbage > garbageBytes
+	return garbage > alive/4 && stored/max(versions, 1)*garbage > garbageBytes
 }
 
 // maintenance collects garbage and compacts on schedule, until Close.

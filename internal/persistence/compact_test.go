@@ -171,7 +171,7 @@ func TestScheduledCompaction(t *testing.T) {
 	stored, versions := g.stored()
 	worth := db.worthCompacting(g, now)
 	garbage := stored / max(versions, 1) * (versions - 10000)
-	if worth != (garbage > garbageBytes && versions > 15000) {
+	if worth != (garbage > garbageBytes && versions > 12500) {
 		t.Fatalf("worth it: %v, with %d versions and %d bytes of garbage", worth, versions, garbage)
 	}
 	db.maintainOnce(context.Background())

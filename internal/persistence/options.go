@@ -137,7 +137,7 @@ const historyShare = 5
 
 // DefaultHistory is the rule of the design.
 func DefaultHistory() History {
-	return History{MinAge: 10 * time.Minute, MinIndexes: 100_000, MaxIndexes: 1_000_000, MaxBytes: 64 << 20}
+	return History{MinAge: 10 * time.Minute, MinIndexes: 100_000, MaxIndexes: 1_000_000, MaxBytes: 32 << 20}
 }
 
 func (h History) withDefaults() History {
