@@ -183,13 +183,24 @@ func TestServicesOfThePast(t *testing.T) {
 	s.Get("/services?at=1000000").Want(400, "bad_request")
 }
 
-// asLater sends a blocking read and waits until it waits.
+// blocked sends a blocking read and waits until it waits, besides what waits already.
 func blocked(t *testing.T, s *apitest.Server, target string) <-chan *apitest.Answer {
 	t.Helper()
 	done := make(chan *apitest.Answer, 1)
+	before := waiting(t, s)
 	go func() { done <- s.Get(target) }()
-	until(t, "a waiting read", func() bool { return strings.Contains(string(s.Get("/metrics").Body), "konsul_http_waiting 1") })
+	until(t, "a waiting read", func() bool { return waiting(t, s) > before })
 	return done
+}
+
+// waiting is how many watches and blocking reads wait.
+func waiting(t *testing.T, s *apitest.Server) (n int) {
+	t.Helper()
+	_, rest, _ := strings.Cut(string(s.Get("/metrics").Body), "\nkonsul_http_waiting ")
+	if _, err := fmt.Sscan(rest, &n); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // Each change wakes those who wait for it: a registration, a check, an expiry; not a heartbeat.
