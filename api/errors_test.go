@@ -196,3 +196,38 @@ func TestBodiesCutShort(t *testing.T) {
 		t.Fatal("something was applied")
 	}
 }
+
+// Who gets a refusal learns which of the fields, as they were named, it is about.
+func TestBadServicesNameTheField(t *testing.T) {
+	s, _ := apitest.StartLocal(t)
+	for field, says := range map[string]string{
+		`"ttl":30`:                               `ttl must be a duration such as "30s", and not negative`,
+		`"ttl":"-1s"`:                            `ttl must be a duration such as "30s", and not negative`,
+		`"port":"80"`:                            "port must be a whole number from 0 to 65535",
+		`"port":-1`:                              "port must be a whole number from 0 to 65535",
+		`"port":65536`:                           "port must be a whole number from 0 to 65535",
+		`"id":5`:                                 "malformed JSON: id: a string was expected (at byte 20)",
+		`"tags":"a"`:                             `malformed JSON: tags: found '"' where '[' was expected at the start of an array (at byte 22)`,
+		`"tags":["a",1]`:                         "malformed JSON: tags[1]: a string was expected (at byte 27)",
+		`"tags":["a",""]`:                        "tags[1] is empty",
+		`"meta":{"a":{}}`:                        "malformed JSON: meta.a: a string was expected (at byte 27)",
+		`"prot":80`:                              "malformed JSON: prot: unknown field (at byte 22)",
+		`"checks":[{"x":1}]`:                     "malformed JSON: checks[0].x: unknown field (at byte 30)",
+		`"checks":[{"http":5}]`:                  "malformed JSON: checks[0].http: a string was expected (at byte 33)",
+		`"checks":[{"http":"h"}]`:                "checks[0].http must be a URL that begins with http:// or https:// and has a host",
+		`"checks":[{"tcp":"h"}]`:                 "checks[0].tcp must be host:port, the port from 1 to 65535",
+		`"checks":[{"tcp":""}]`:                  "checks[0].tcp is empty",
+		`"checks":[{"tcp":"h:1","interval":10}]`: `checks[0].interval must be a duration such as "30s", and not negative`,
+	} {
+		body := `{"address":"h",` + field + `,"port":1}`
+		if strings.HasPrefix(field, `"port"`) {
+			body = `{"address":"h",` + field + `}`
+		}
+		if got := s.PutJSON("/services/web", body).Want(400, "bad_request").String("error"); got != says {
+			t.Errorf("%s: %s", field, got)
+		}
+	}
+	if got := s.Get("/watch?service=a&key=a").Want(400, "bad_request").String("error"); got != "exactly one of the parameters key, prefix, service and services is required" {
+		t.Error(got)
+	}
+}

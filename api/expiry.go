@@ -41,15 +41,22 @@ func appendRenewed(dst []byte, res *command.Result) []byte {
 
 // readDuration reads a duration that is not negative, in nanoseconds.
 func readDuration(r *jsonwire.Reader, name string) (int64, error) {
+	if r.Kind() != '"' {
+		return 0, badDuration(name, `"30s"`)
+	}
 	text, err := r.String()
 	if err != nil {
 		return 0, err
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil || d < 0 {
-		return 0, badRequest("%s must be a duration such as 30s", name)
+		return 0, badDuration(name, `"30s"`)
 	}
 	return int64(d), nil
+}
+
+func badDuration(name, example string) error {
+	return badRequest("%s must be a duration such as %s, and not negative", name, example)
 }
 
 func checkTTL(name string, ttl int64) error {

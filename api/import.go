@@ -285,7 +285,7 @@ func (im *importer) failure(err error) error {
 	offset := im.recordAt
 	if errors.As(err, &syntax) {
 		offset = int64(syntax.Offset)
-		f.text = "malformed JSON: " + syntax.Text
+		f.text = "malformed JSON: " + syntax.Problem()
 	}
 	if f.status == http.StatusBadRequest || f.status == http.StatusRequestEntityTooLarge {
 		line := im.in.Line(offset)

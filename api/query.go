@@ -116,7 +116,7 @@ func (q *query) duration(name string) (d time.Duration, given bool, err error) {
 	}
 	d, err = time.ParseDuration(v)
 	if err != nil || d < 0 {
-		return 0, false, badRequest("parameter %s must be a duration such as 30s", name)
+		return 0, false, badDuration("parameter "+name, "30s")
 	}
 	return d, true, nil
 }

@@ -83,10 +83,10 @@ func (c *call) readService(name string) (*command.ServiceSet, error) {
 
 func readPort(r *jsonwire.Reader) (uint32, error) {
 	n, err := r.Uint()
-	if err == nil && n > 65535 {
-		err = badRequest("port is %d, must be 0 to 65535", n)
+	if err != nil || n > 65535 {
+		return 0, badRequest("port must be a whole number from 0 to 65535")
 	}
-	return uint32(n), err
+	return uint32(n), nil
 }
 
 // readStrings reads an array of at most limit strings.

@@ -88,7 +88,7 @@ func (c *call) takeFilter() (f fsm.Filter, err error) {
 		}
 	}
 	if given != 1 {
-		return f, badRequest("one of the parameters key, prefix, service and services is required")
+		return f, badRequest("exactly one of the parameters key, prefix, service and services is required")
 	}
 	switch {
 	case byKey:

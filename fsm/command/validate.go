@@ -3,6 +3,7 @@ package command
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
@@ -245,9 +246,9 @@ func under(err error, list string, i int) error {
 	var invalid *InvalidError
 	switch {
 	case errors.As(err, &limit):
-		limit.What = where + limit.What
+		limit.What = strings.TrimSuffix(where+limit.What, ".")
 	case errors.As(err, &invalid):
-		invalid.Field = where + invalid.Field
+		invalid.Field = strings.TrimSuffix(where+invalid.Field, ".")
 	}
 	return err
 }

@@ -50,7 +50,7 @@ func (m *ServiceSet) validateLists() error {
 		return &LimitError{What: "checks", Limit: MaxChecks, Got: len(m.Checks)}
 	}
 	for i, tag := range m.Tags {
-		if err := checkName("tag", tag, MaxTagLen); err != nil {
+		if err := checkName("", tag, MaxTagLen); err != nil {
 			return under(err, "tags", i)
 		}
 	}
@@ -135,15 +135,19 @@ func (c *Check) validateActive() error {
 		return &InvalidError{Field: "timeout",
 			Problem: fmt.Sprintf("is %v, must be %v to %v", timeout, MinCheckTimeout, min(interval, MaxCheckTimeout))}
 	}
-	if err := checkName("target", c.Target, MaxTargetLen); err != nil {
-		return err
-	}
+	// In what people write, the target's name is the check's kind.
 	if c.Kind == Check_TCP {
+		if err := checkName("tcp", c.Target, MaxTargetLen); err != nil {
+			return err
+		}
 		return checkHostPort(c.Target)
+	}
+	if err := checkName("http", c.Target, MaxTargetLen); err != nil {
+		return err
 	}
 	u, err := url.Parse(c.Target)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
-		return &InvalidError{Field: "target", Problem: "must be a URL that begins with http:// or https:// and has a host"}
+		return &InvalidError{Field: "http", Problem: "must be a URL that begins with http:// or https:// and has a host"}
 	}
 	return nil
 }
@@ -151,7 +155,7 @@ func (c *Check) validateActive() error {
 func checkHostPort(target string) error {
 	host, port, err := net.SplitHostPort(target)
 	if n, perr := strconv.ParseUint(port, 10, 16); err != nil || host == "" || perr != nil || n == 0 {
-		return &InvalidError{Field: "target", Problem: "must be host:port"}
+		return &InvalidError{Field: "tcp", Problem: "must be host:port, the port from 1 to 65535"}
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package jsonwire
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strconv"
 	"unicode/utf8"
@@ -14,11 +15,32 @@ const MaxDepth = 16
 // A SyntaxError says what is wrong with a document and where.
 type SyntaxError struct {
 	Offset int    // bytes before the mistake
-	Text   string // "unknown field \"x\""
+	Field  string // in which it is, such as checks[0].interval; "" outside of all
+	Text   string // "a string was expected"
 }
 
 func (e *SyntaxError) Error() string {
-	return fmt.Sprintf("%s (at byte %d)", e.Text, e.Offset)
+	return fmt.Sprintf("%s (at byte %d)", e.Problem(), e.Offset)
+}
+
+// Problem is the error without the offset.
+func (e *SyntaxError) Problem() string {
+	if e.Field == "" {
+		return e.Text
+	}
+	return e.Field + ": " + e.Text
+}
+
+// within says in which field, or element, of what is read the mistake is.
+func within(err error, where string) error {
+	var s *SyntaxError
+	if errors.As(err, &s) {
+		if s.Field != "" && s.Field[0] != '[' {
+			where += "."
+		}
+		s.Field = where + s.Field
+	}
+	return err
 }
 
 // Reader pulls values from one JSON document. After an error it is useless.
@@ -70,8 +92,8 @@ func (r *Reader) End() error {
 }
 
 // Unknown is the error for a field the API does not have.
-func (r *Reader) Unknown(name []byte) error {
-	return r.fail("unknown field %q", clip(name))
+func (r *Reader) Unknown([]byte) error {
+	return r.fail("unknown field")
 }
 
 // Null reports whether the next value is null, and takes it if so.
@@ -121,7 +143,7 @@ func (r *Reader) Object(field func(name []byte) error) error {
 			return err
 		}
 		if err := field(name); err != nil {
-			return err
+			return within(err, clip(name))
 		}
 		if r.next() == ',' {
 			r.pos++
@@ -144,9 +166,9 @@ func (r *Reader) Array(elem func() error) error {
 		r.pos++
 		return nil
 	}
-	for {
+	for i := 0; ; i++ {
 		if err := elem(); err != nil {
-			return err
+			return within(err, fmt.Sprintf("[%d]", i))
 		}
 		if r.next() == ',' {
 			r.pos++
