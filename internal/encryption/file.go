@@ -106,7 +106,7 @@ type fileReader struct {
 func (f *fileReader) Read(b []byte) (int, error) {
 	n, err := f.r.Read(b)
 	switch {
-	case err == nil || err == io.EOF:
+	case err == nil || errors.Is(err, io.EOF):
 	case f.src.err != nil:
 		err = f.src.err
 	default:

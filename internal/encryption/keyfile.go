@@ -28,13 +28,13 @@ const (
 var (
 	// ErrBadKeyFile is wrapped by every error about the key file itself.
 	ErrBadKeyFile = errors.New("bad key file")
-	// ErrNoKey: what is to be read is encrypted and no key was given.
+	// ErrNoKey means that what is to be read is encrypted and no key was given.
 	ErrNoKey = errors.New("encrypted, but no key is configured (persistence.encryption.key_file)")
-	// ErrWrongKey: none of the keys given is the one it was encrypted with.
+	// ErrWrongKey means that none of the keys given is the one it was encrypted with.
 	ErrWrongKey = errors.New("encrypted with another key")
-	// ErrNotEncrypted: a key was given for a directory that holds data in the clear.
+	// ErrNotEncrypted means that a key was given for a directory that holds data in the clear.
 	ErrNotEncrypted = errors.New("holds data that is not encrypted")
-	// ErrDamaged: what was encrypted has been changed or cut since.
+	// ErrDamaged means that what was encrypted has been changed or cut since.
 	ErrDamaged = errors.New("encrypted data is damaged")
 )
 
