@@ -118,7 +118,7 @@ func advice(err error) string {
 
 // registryAdvice is advice by the API's code, for services, sessions, locks and members.
 var registryAdvice = map[string]string{
-	"service_not_found": "see `konsul service list`",
+	"service_not_found": "see `konsul service list --detail`",
 	"service_expired":   "its TTL has passed without a heartbeat: register it again",
 	"check_not_found":   "see `konsul service get NAME --json` for its checks",
 	"session_not_found": "it was destroyed or has expired: create another with `konsul session create`",

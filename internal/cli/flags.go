@@ -30,6 +30,18 @@ func flagError(cmd *cobra.Command, err error) error {
 	return usage(cmd, "%w", err)
 }
 
+// notEmpty refuses flags that are given without a value. Most often a script's variable
+// is not set, and what is done without the flag is not what was meant: a put without
+// the lock, or the end of all instances.
+func notEmpty(cmd *cobra.Command, names ...string) error {
+	for _, name := range names {
+		if f := cmd.Flags().Lookup(name); f.Changed && f.Value.String() == "" {
+			return usage(cmd, "--%s is empty: is a variable not set?", name)
+		}
+	}
+	return nil
+}
+
 // kinds says what a flag of a type takes; types that explain themselves are not here.
 var kinds = map[string]string{
 	"uint64":   "a number, 0 or more",

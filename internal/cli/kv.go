@@ -125,6 +125,9 @@ func kvPut(f *kvFlags) *cobra.Command {
 		Args:              keyArgs(2, 2),
 		ValidArgsFunction: completeKeys(f),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := notEmpty(cmd, "acquire", "release"); err != nil {
+				return err
+			}
 			value, err := readValue(cmd, args[1])
 			if err != nil {
 				return err

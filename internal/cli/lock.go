@@ -108,7 +108,7 @@ func (f *lockFlags) lock(cmd *cobra.Command, key string, argv []string) error {
 	defer signal.Stop(signals)
 	lock, err := f.acquire(cmd, c, signals)
 	if err != nil {
-		return explain(what, err)
+		return explainLock(what, key, err)
 	}
 	r := &lockRun{flags: f, lock: lock, signals: signals, stop: cmd.Context().Done(), stderr: cmd.ErrOrStderr(), what: what}
 	status, err := r.run(&exec.Cmd{Path: path, Args: argv, Stdin: cmd.InOrStdin(), Stdout: cmd.OutOrStdout(), Stderr: cmd.ErrOrStderr(),
@@ -123,6 +123,15 @@ func (f *lockFlags) lock(cmd *cobra.Command, key string, argv []string) error {
 		return &ExitError{Code: status}
 	}
 	return nil
+}
+
+// explainLock is explain for somebody who is waiting for a lock already.
+func explainLock(what, key string, err error) error {
+	if client.IsLockHeld(err) {
+		text := fmt.Sprintf("%s: %s; wait longer (--wait), or see who it is with `konsul kv get %s`", what, Reason(err), readable([]byte(key)))
+		return &ExitError{Code: exitFailed, Err: &explained{text: text, cause: err}}
+	}
+	return explain(what, err)
 }
 
 func (f *lockFlags) complete(cmd *cobra.Command) error {

@@ -261,7 +261,7 @@ func (t *lockTest) gone(pid string) {
 func lockWaits(t *lockTest) {
 	p := t.start("lock", "busy", "--", "sleep", "100")
 	t.holder("busy")
-	t.start("lock", "busy", "--wait", "0s", "--", "true").exit(1, "lock busy: the key is held by session")
+	t.start("lock", "busy", "--wait", "0s", "--", "true").exit(1, "lock busy: the key is held by session", "or see who it is with `konsul kv get busy`")
 	t.start("lock", "busy", "--wait", "2s", "--json", "--", "true").exit(1, `"code":"lock_held"`)
 	waiting := t.start("lock", "busy", "--", "touch", "never")
 	harness.Eventually(t, 20*time.Second, "the session of the one that waits", func() error {

@@ -3,6 +3,11 @@ package cli_test
 import (
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/neogan74/konsul/internal/cli"
 )
 
 const (
@@ -83,7 +88,7 @@ func TestRegistryFailures(t *testing.T) {
 		code               int
 		says               []string
 	}{
-		"no such service":     {args: "service get web", line: "GET /services/web", answer: `404 {"error":"service not found","code":"service_not_found"}`, code: 3, says: []string{"service get web: service not found; see `konsul service list`"}},
+		"no such service":     {args: "service get web", line: "GET /services/web", answer: `404 {"error":"service not found","code":"service_not_found"}`, code: 3, says: []string{"service get web: service not found; see `konsul service list --detail`"}},
 		"an expired service":  {args: "service heartbeat web", line: "PUT /services/web/heartbeat", answer: `410 {"error":"service expired","code":"service_expired"}`, code: 3, says: []string{"service expired; ", "register it again"}},
 		"no such check":       {args: "service check web ttl", line: "PUT /services/web/checks/ttl", answer: `404 {"error":"check not found","code":"check_not_found"}`, code: 3, says: []string{"konsul service get NAME --json"}},
 		"no such session":     {args: "session renew s", line: "PUT /sessions/s/renew", answer: `404 {"error":"session not found","code":"session_not_found"}`, code: 3, says: []string{"konsul session create"}},
@@ -93,12 +98,20 @@ func TestRegistryFailures(t *testing.T) {
 		"too many keys":       {args: "kv put k v --acquire s", line: "PUT /kv/k?acquire=s", answer: `409 {"error":"as many as it may","code":"limit_reached","limit":4096}`, code: 1, says: []string{"one more session"}},
 		"a taken member id":   {args: "cluster join h:1", line: "POST /cluster/join", answer: `409 {"error":"a member with this id exists","code":"member_exists"}`, code: 1, says: []string{"raft.node_id", "konsul cluster leave ID"}},
 		"no address":          {args: "service register web --port 80", code: 2, says: []string{"--address is missing"}},
+		"no port":             {args: "service register web --address a", code: 2, says: []string{"--port is missing"}},
 		"a port":              {args: "service register web --address a --port 70000", code: 2, says: []string{"0 to 65535"}},
 		"meta":                {args: "service register web --address a --meta z", code: 2, says: []string{`--meta "z": it must be KEY=VALUE`}},
 		"meta twice":          {args: "service register web --address a --meta z=1 --meta z=2", code: 2, says: []string{"--meta z is given twice"}},
 		"an interval alone":   {args: "service register web --address a --check-interval 5s", code: 2, says: []string{"are for --check-http"}},
 		"a status":            {args: "service check web ttl --status good", code: 2, says: []string{"passing, warning or critical"}},
 		"a behavior":          {args: "session create --behavior keep", code: 2, says: []string{"release or delete"}},
+		"acquire for nobody":  {args: "kv put k v --acquire=", code: 2, says: []string{"--acquire is empty: is a variable not set?"}},
+		"release by nobody":   {args: "kv put k v --release=", code: 2, says: []string{"--release is empty"}},
+		"register without id": {args: "service register web --address a --port 1 --id=", code: 2, says: []string{"--id is empty"}},
+		"check of nothing":    {args: "service register web --address a --port 1 --check-http=", code: 2, says: []string{"--check-http is empty"}},
+		"beat of nobody":      {args: "service heartbeat web --id=", code: 2, says: []string{"--id is empty"}},
+		"deregister nobody":   {args: "service deregister web --id=", code: 2, says: []string{"--id is empty"}},
+		"check for nobody":    {args: "service check web ttl --id=", code: 2, says: []string{"--id is empty"}},
 		"both":                {args: "kv put k v --acquire a --release b", code: 2, says: []string{"either --acquire or --release"}},
 		"no service command":  {args: "service", code: 2, says: []string{"register, get, list, watch, heartbeat, check, deregister"}},
 		"an old habit":        {args: "services", code: 2, says: []string{"did you mean `konsul service list`?"}},
@@ -146,5 +159,23 @@ func TestServiceWatch(t *testing.T) {
 	n := newNode(t, map[string]string{})
 	if run(t, "", "service", "watch", "--http-addr", n.URL); n.asked[0] != "GET /watch?services=true" {
 		t.Errorf("asked %q", n.asked)
+	}
+}
+
+// What stands in backquotes in a flag's text is taken for the name of its value.
+func TestNoSentenceIsAFlagsValue(t *testing.T) {
+	var walk func(*cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if name, _ := pflag.UnquoteUsage(f); strings.Contains(name, " ") {
+				t.Errorf("%s --%s %s", cmd.CommandPath(), f.Name, name)
+			}
+		})
+		for _, sub := range cmd.Commands() {
+			walk(sub)
+		}
+	}
+	for _, cmd := range cli.Commands("1.2.3") {
+		walk(cmd)
 	}
 }

@@ -217,6 +217,9 @@ func serviceHeartbeat(f *kvFlags) *cobra.Command {
 		Args:              args(1, 1),
 		ValidArgsFunction: completeServices(f),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := notEmpty(cmd, "id"); err != nil {
+				return err
+			}
 			return f.run(cmd, "service heartbeat "+readable([]byte(args[0])), func(c *client.Client) error {
 				if err := c.Heartbeat(cmd.Context(), args[0], id); err != nil {
 					return err
@@ -255,6 +258,9 @@ func serviceDeregister(f *kvFlags) *cobra.Command {
 		Args:              args(1, 1),
 		ValidArgsFunction: completeServices(f),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := notEmpty(cmd, "id"); err != nil {
+				return err
+			}
 			return f.run(cmd, "service deregister "+readable([]byte(args[0])), func(c *client.Client) error {
 				if err := c.Deregister(cmd.Context(), args[0], id); err != nil {
 					return err
@@ -287,6 +293,9 @@ func serviceCheck(f *kvFlags) *cobra.Command {
 			case client.Passing, client.Warning, client.Critical:
 			default:
 				return usage(cmd, "--status %q: passing, warning or critical", status)
+			}
+			if err := notEmpty(cmd, "id"); err != nil {
+				return err
 			}
 			what := "service check " + readable([]byte(args[0])) + " " + readable([]byte(args[1]))
 			return f.run(cmd, what, func(c *client.Client) error {

@@ -64,13 +64,13 @@ func serviceRegister(shared *kvFlags) *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&f.service.ID, "id", "", "id of the instance (default: the name)")
 	flags.StringVar(&f.service.Address, "address", "", "where it serves: an address or host name")
-	flags.IntVar(&f.service.Port, "port", 0, "where it serves: the port")
+	flags.IntVar(&f.service.Port, "port", 0, "where it serves: the port; 0 if it has none")
 	flags.DurationVar(&f.service.TTL, "ttl", 0, "how long it lives without a heartbeat (default: until it is deregistered; 30s with --keep-alive)")
 	flags.StringArrayVar(&f.service.Tags, "tag", nil, "a tag; may be repeated")
 	flags.StringArrayVar(&f.meta, "meta", nil, "KEY=VALUE, for your own use; may be repeated")
 	flags.StringVar(&f.http.HTTP, "check-http", "", "URL to GET: 2xx passes, 429 warns, all else is critical")
 	flags.StringVar(&f.tcp.TCP, "check-tcp", "", "HOST:PORT to connect to")
-	flags.DurationVar(&f.ttl.TTL, "check-ttl", 0, "critical unless `konsul service check NAME ttl` comes this often")
+	flags.DurationVar(&f.ttl.TTL, "check-ttl", 0, "critical unless 'konsul service check NAME ttl' comes this often")
 	flags.DurationVar(&f.interval, "check-interval", 0, "how often the HTTP and TCP checks run (default 10s)")
 	flags.DurationVar(&f.wait, "check-timeout", 0, "how long they wait for an answer (default 5s)")
 	flags.BoolVar(&f.keepAlive, "keep-alive", false, "stay, send heartbeats, and deregister when interrupted")
@@ -79,6 +79,9 @@ func serviceRegister(shared *kvFlags) *cobra.Command {
 
 // complete checks the flags and makes a registration of them.
 func (f *registerFlags) complete(cmd *cobra.Command) error {
+	if err := notEmpty(cmd, "id", "check-http", "check-tcp"); err != nil {
+		return err
+	}
 	if f.service.Address == "" {
 		return usage(cmd, "--address is missing: where does it serve?")
 	}
@@ -102,6 +105,9 @@ func (f *registerFlags) complete(cmd *cobra.Command) error {
 	}
 	if f.ttl.TTL != 0 {
 		f.service.Checks = append(f.service.Checks, f.ttl)
+	}
+	if !cmd.Flags().Changed("port") {
+		return usage(cmd, "--port is missing: where does it serve? (0 if it has none)")
 	}
 	return nil
 }
