@@ -67,3 +67,83 @@ func (c *call) maintain(message string, work func(context.Context) (persistence.
 	return c.sendReport(http.StatusOK, maintained{Message: message, Before: before, After: &after,
 		Reclaimed: m.Before.Total() - m.After.Total(), DurationMS: m.Took.Milliseconds()})
 }
+
+// adminConfig is POST /admin/config: the first step of the move from memory to disk. It
+// changes nothing but what /admin/sync may do: everything else is configured at the start.
+func (c *call) adminConfig() error {
+	if err := c.query.done(); err != nil {
+		return err
+	}
+	var body struct {
+		Persistence *struct {
+			Enabled *bool   `json:"enabled"`
+			Type    *string `json:"type"`
+		} `json:"persistence"`
+	}
+	if err := c.readInto(&body); err != nil {
+		return err
+	}
+	p := body.Persistence
+	if p == nil || p.Enabled == nil && p.Type == nil {
+		return badRequest("persistence is missing: {\"persistence\":{\"enabled\":true,\"type\":\"badger\"}} is what can be said here")
+	}
+	if p.Enabled != nil && !*p.Enabled || p.Type != nil && *p.Type != "badger" {
+		return badRequest("while the node runs it can only move to enabled=true with type badger; other options take a restart")
+	}
+	answer := struct {
+		Message     string `json:"message"`
+		Persistence struct {
+			Enabled bool   `json:"enabled"`
+			Type    string `json:"type"`
+			DataDir string `json:"data_dir,omitempty"`
+		} `json:"persistence"`
+	}{Message: "nothing to change"}
+	answer.Persistence.Enabled, answer.Persistence.Type = true, "badger"
+	if dir := c.s.cfg.MoveTo; dir != "" {
+		c.s.moving.Store(true)
+		answer.Persistence.DataDir = dir
+		answer.Message = "configuration accepted; POST /admin/sync writes the data, then restart with persistence.enabled=true and persistence.type=badger"
+	}
+	return c.sendReport(http.StatusOK, answer)
+}
+
+// adminSync is POST /admin/sync: everything is on disk when it answers, and from then on
+// every write.
+func (c *call) adminSync() error {
+	if err := c.query.done(); err != nil {
+		return err
+	}
+	if err := c.noBody(); err != nil {
+		return err
+	}
+	dir := c.s.cfg.MoveTo
+	if dir == "" {
+		return c.sendReport(http.StatusOK, struct {
+			Message string `json:"message"`
+		}{"nothing to sync: this node's data is on disk"})
+	}
+	if !c.s.moving.Load() {
+		return &failure{status: http.StatusConflict, code: "wrong_state",
+			text: "this node is in memory, and nobody said otherwise: POST /admin/config with {\"persistence\":{\"enabled\":true,\"type\":\"badger\"}} first"}
+	}
+	c.patient(maxWait)
+	ctx, cancel := c.waitContext()
+	defer cancel()
+	ctx, stop := context.WithTimeout(ctx, maxWait)
+	defer stop()
+	done, err := c.s.node.Sync(ctx, dir)
+	if err != nil {
+		if c.s.draining() {
+			return errDraining
+		}
+		return err
+	}
+	return c.sendReport(http.StatusOK, struct {
+		Message    string `json:"message"`
+		DataDir    string `json:"data_dir"`
+		Index      uint64 `json:"index"`
+		Keys       uint64 `json:"num_keys"`
+		Services   uint64 `json:"num_services"`
+		DurationMS int64  `json:"duration_ms"`
+	}{"Sync completed successfully; every later write goes there, too", done.Dir, done.Index, done.Keys, done.Services, done.Took.Milliseconds()})
+}

@@ -100,3 +100,23 @@ func TestDiskUseByPart(t *testing.T) {
 		}
 	}
 }
+
+func TestMoveToDiskAnswers(t *testing.T) {
+	s := apitest.Start(t, api.Config{PersistenceType: "memory", MoveTo: "/somewhere"}, apitest.NewLocal(t), nil)
+	s.Put("/kv/a", "1").Want(200)
+	s.Post("/admin/sync", "").Want(409, "wrong_state")
+	for _, bad := range []string{``, `{}`, `{"persistence":{}}`, `{"persistence":{"enabled":false}}`, `{"persistence":{"type":"memory"}}`, `{"persistence":{"type":"badger","data_dir":"/etc"}}`, `{"log":{}}`} {
+		s.Post("/admin/config", bad).Want(400, "bad_request")
+	}
+	s.Post("/admin/sync", "").Want(409, "wrong_state")
+	a := s.Post("/admin/config", `{"persistence":{"enabled":true,"type":"badger"}}`).Want(200)
+	if p, _ := a.Object()["persistence"].(map[string]any); p["data_dir"] != "/somewhere" || p["enabled"] != true {
+		t.Errorf("%s", a.Body)
+	}
+	if a := s.Post("/admin/sync", "").Want(200); a.Uint("num_keys") != 1 || a.String("data_dir") != "/somewhere" || a.Uint("index") == 0 {
+		t.Errorf("%s", a.Body)
+	}
+	disk, _ := apitest.StartLocal(t)
+	disk.Post("/admin/config", `{"persistence":{"enabled":true}}`).Want(200)
+	disk.Post("/admin/sync", "").Want(200)
+}

@@ -18,6 +18,10 @@ type Config struct {
 	// konsul_persistence_database_size_bytes{type="raft|snapshots|backups"}; empty = not shown.
 	RaftDir, SnapshotDir, BackupDir string
 
+	// MoveTo is the data directory that a node in memory can move to (/admin/config,
+	// /admin/sync); empty on any other node.
+	MoveTo string
+
 	// WriteTimeout bounds one write; then the answer is 504 outcome_unknown. Default 10 s.
 	WriteTimeout time.Duration
 	// ReadTimeout bounds what a linearizable read may wait for a leader and for this

@@ -119,6 +119,8 @@ var sentinels = []struct {
 	{persistence.ErrSessionNotFound, http.StatusNotFound, "session_not_found", 0},
 	{errCheckNotFound, http.StatusNotFound, "check_not_found", 0},
 	{raftstore.ErrWrongCluster, http.StatusConflict, "wrong_cluster", 0},
+	{raftstore.ErrBadConfig, http.StatusConflict, "wrong_state", 0},
+	{raftstore.ErrLocked, http.StatusConflict, "wrong_state", 0},
 	{raftstore.ErrOverloaded, http.StatusTooManyRequests, "overloaded", retrySoon},
 	{raftstore.ErrDiskFull, http.StatusServiceUnavailable, "disk_full", 5},
 	{persistence.ErrMaintaining, http.StatusConflict, "already_running", 0},

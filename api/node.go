@@ -44,6 +44,8 @@ type Engine interface {
 	Usage() (persistence.Usage, error)
 	CollectGarbage(ctx context.Context) (persistence.Maintained, error)
 	Compact(ctx context.Context) (persistence.Maintained, error)
+	// Sync writes a node in memory to a data directory, and from then on all it writes.
+	Sync(ctx context.Context, dir string) (raftstore.Synced, error)
 	Counts() persistence.Counts
 	// ClusterTime is about what cluster time is now, in nanoseconds: for showing how
 	// long something has to live.

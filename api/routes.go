@@ -80,6 +80,8 @@ func (s *Server) routes() {
 		{method: http.MethodPost, pattern: "/restore", serve: (*call).restoreFiles},
 		{method: http.MethodGet, pattern: "/snapshot", serve: (*call).snapshotGet},
 		{method: http.MethodPut, pattern: "/snapshot", serve: (*call).snapshotPut},
+		{method: http.MethodPost, pattern: "/admin/config", serve: (*call).adminConfig},
+		{method: http.MethodPost, pattern: "/admin/sync", serve: (*call).adminSync},
 		{method: http.MethodPost, pattern: "/admin/gc", serve: (*call).adminGC},
 		{method: http.MethodPost, pattern: "/admin/compact", serve: (*call).adminCompact},
 		{method: http.MethodGet, pattern: "/cluster/status", serve: (*call).clusterStatus},

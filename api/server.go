@@ -48,6 +48,8 @@ type Server struct {
 	waiting  atomic.Int64
 	watchers atomic.Int64
 	digests  chan struct{} // one token per digest being computed
+	// moving: /admin/config said that this node, in memory, shall have a data directory.
+	moving atomic.Bool
 	// transfers has a token for each export and import.
 	transfers chan struct{}
 	data      data

@@ -64,6 +64,9 @@ type logStore struct {
 	// cut: a suffix was removed and its replacement is not stored yet. Raft's idea
 	// of the last entry is wrong in between, so the replacement must not be refused.
 	cut atomic.Bool
+	// mirror, of a log in memory, is written along; gate orders that with its beginning and end.
+	gate   sync.Mutex
+	mirror atomic.Pointer[mirror]
 	// appending is when the append in progress began, in unix ns; 0 = none.
 	appending atomic.Int64
 	// failing: the last append failed for another reason than the floor.
@@ -261,9 +264,10 @@ func (s *logStore) written(b batch) {
 // store appends, and opens the log anew if its last segment is sealed and the
 // next one could not be made: raft-wal does not try again by itself.
 func (s *logStore) store(logs []*raft.Log) error {
-	if s.dir != "" {
-		logs = withSums(s.sealer.seal(logs))
+	if s.dir == "" {
+		return s.storeInMemory(logs)
 	}
+	logs = withSums(s.sealer.seal(logs))
 	err := s.raw().StoreLogs(logs)
 	if !errors.Is(err, wal.ErrSealed) || s.reopen == nil {
 		return err

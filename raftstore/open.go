@@ -110,6 +110,9 @@ func (s *Store) claim() (clean bool, err error) {
 		if s.lock, err = lockDir(dir); err != nil {
 			return false, err
 		}
+		if err := refuseUnfinished(dir); err != nil {
+			return false, err
+		}
 	}
 	if s.id, err = loadIdentity(dir, s.cfg.NodeID); err != nil || dir == "" {
 		return true, err
@@ -260,6 +263,7 @@ func (f *raftFSM) Restore(r io.ReadCloser) error {
 	err := f.FSM.Restore(r)
 	f.store.points.restored()
 	f.store.points.mu.Unlock()
+	f.store.forsake()
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,11 @@ func (s *Store) shutdown(ctx context.Context) error {
 			s.log.Warn("no checkpoint was taken; the next start takes longer", "error", err)
 		}
 	}
+	if m := s.logs.detach(); m != nil && errors.Join(errs...) == nil {
+		errs = append(errs, m.leave())
+	} else if m != nil {
+		errs = append(errs, m.close())
+	}
 	errs = append(errs, s.fsm.Close(), s.db.Close(), s.logs.Close())
 	s.metrics.unregister()
 	err := errors.Join(errs...)

@@ -58,6 +58,7 @@ type Store struct {
 	mending     atomic.Bool // a snapshot is under way in place of a damaged log entry
 	metrics     *metrics
 	pace        pace
+	syncMu      sync.Mutex // one Sync at a time
 
 	// up is closed when the node is open.
 	up chan struct{}

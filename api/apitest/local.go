@@ -137,6 +137,12 @@ func (l *Local) Compact(ctx context.Context) (persistence.Maintained, error) {
 	return l.DB.Compact(ctx)
 }
 
+// Sync is api.Engine's; it writes nothing.
+func (l *Local) Sync(_ context.Context, dir string) (raftstore.Synced, error) {
+	counts := l.DB.Counts()
+	return raftstore.Synced{Dir: dir, Index: l.DB.Published(), Keys: counts.Keys, Services: counts.Services}, nil
+}
+
 // Counts is api.Engine's.
 func (l *Local) Counts() persistence.Counts { return l.DB.Counts() }
 

@@ -255,6 +255,9 @@ func (n *node) apiConfig(metrics *prometheus.Registry) api.Config {
 		cfg.RaftDir, cfg.SnapshotDir = raftstore.LogDir(dir), raftstore.SnapshotDir(dir)
 	}
 	cfg.BackupDir = n.cfg.Persistence.BackupDir
+	if n.cfg.InMemory() {
+		cfg.MoveTo = n.cfg.Persistence.DataDir
+	}
 	return cfg
 }
 
