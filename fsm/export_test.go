@@ -24,3 +24,10 @@ func (f *FSM) Registered() (exact, prefixes, lengths int) {
 	r := &f.hub.reg
 	return len(r.exact), len(r.prefixes), len(r.lengths)
 }
+
+// DeadlineFound says that no search for the next deadline is under way.
+func (f *FSM) DeadlineFound() bool {
+	f.deadlines.mu.Lock()
+	defer f.deadlines.mu.Unlock()
+	return f.deadlines.known || f.deadlines.none
+}
