@@ -5,6 +5,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/neogan74/konsul/internal/persistence/record"
+	"github.com/neogan74/konsul/internal/statefile"
 	"github.com/neogan74/konsul/raftstore"
 )
 
@@ -74,6 +76,11 @@ func newManager(cfg Config, store Store, peers caller) *Manager {
 	m.said = newProgress(log, m.time.repeat)
 	m.members = func() (map[string]*record.Member, error) { return memberRecords(store) }
 	m.votes, m.broken = openVotes(cfg.DataDir)
+	if errors.Is(m.broken, statefile.ErrDamaged) && store.HasState() {
+		// What it said while the cluster was agreed on does not matter to a node that is in it.
+		log.Warn("a damaged file is made anew: this node is in its cluster already", "error", m.broken)
+		m.broken = nil
+	}
 	for _, a := range cfg.Join {
 		if _, err := baseURL(a); err != nil && m.broken == nil {
 			m.broken = err

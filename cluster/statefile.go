@@ -35,9 +35,8 @@ func loadState(dir string) (stateFile, error) {
 		return s, nil
 	}
 	if _, err := statefile.Read(filepath.Join(dir, stateFileName), stateFileFormat, &s); err != nil {
-		// It may hold a vote. Once there is a cluster the votes do not matter any more.
-		return s, fmt.Errorf("reading cluster state: %w: if this node is in a cluster, remove that file; "+
-			"if it is to form one, clear its data directory", err)
+		// It may hold a vote.
+		return stateFile{}, fmt.Errorf("reading cluster state: %w: this node is not in a cluster yet: clear its data directory", err)
 	}
 	return s, nil
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/neogan74/konsul/internal/statefile"
 	"github.com/neogan74/konsul/raftstore"
 	"github.com/neogan74/konsul/raftstore/raftstoretest"
 )
@@ -157,4 +158,33 @@ func TestSnapshotStandsInForADamagedEntry(t *testing.T) {
 		t.Fatalf("got %q", got)
 	}
 	c.CheckEqual()
+}
+
+// A file that a newer version wrote is refused by its name, and nothing is changed.
+func TestNewerFormatsAreRefused(t *testing.T) {
+	for _, pattern := range []string{"engine/*/state.json", "raft/state.json", "cluster.json", "checkpoint.json", "snapshots/*/konsul.json"} {
+		t.Run(pattern, func(t *testing.T) {
+			n := filled(t, true)
+			var path, was string
+			err := restart(t, n, func(dir string) {
+				path = glob(t, dir, pattern)[0]
+				b, err := os.ReadFile(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				was = string(b)
+				if err := statefile.Write(path, 99, map[string]string{"what": "is to come"}); err != nil {
+					t.Fatal(err)
+				}
+			})
+			if !errors.Is(err, statefile.ErrTooNew) || !strings.Contains(err.Error(), filepath.Base(path)) && !strings.Contains(err.Error(), "snapshot") {
+				t.Fatalf("starting on a newer %s: %v", path, err)
+			}
+			write(t, path, was)
+			if err := n.TryStart(); err != nil {
+				t.Fatal(err)
+			}
+			check(t, n)
+		})
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/neogan74/konsul/fsm"
 )
@@ -107,7 +108,7 @@ func (s *Store) openAtRest() (found recovered, stable raft.StableStore, err erro
 	if err := s.id.confirm(found.clusterID); err != nil {
 		return found, nil, err
 	}
-	s.fsm, err = fsm.New(s.db, s.log, nil, fsm.WithFatal(s.cfg.Fatal))
+	s.fsm, err = fsm.New(s.db, s.log, prometheus.NewRegistry(), fsm.WithFatal(s.cfg.Fatal))
 	return found, stable, err
 }
 

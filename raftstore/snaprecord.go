@@ -92,6 +92,9 @@ func (s *snapshotStore) unlisted(list []*raft.SnapshotMeta) (names []string, err
 // recordOf writes the record of a snapshot that is about to be finished.
 func (k *sink) recordOf() error {
 	r, err := snapshot.NewReader(bytes.NewReader(k.head))
+	if errors.Is(err, snapshot.ErrNotSnapshot) {
+		return nil // not ours; no start will count on it
+	}
 	if err != nil {
 		return fmt.Errorf("reading the header of a new snapshot: %w", err)
 	}

@@ -59,7 +59,7 @@ func (o *offline) agreed(cmd *cobra.Command) error {
 		return err
 	}
 	if strings.TrimSpace(answer) != "yes" {
-		return errors.New("nothing was changed")
+		return errors.New("nothing was changed: the answer was not yes; --yes does not ask")
 	}
 	return nil
 }

@@ -37,6 +37,9 @@ type guardedTable struct {
 	// maxVersion is the newest version in the table.
 	maxVersion uint64
 	keyCount   uint32
+	// first is the table's first key; last the first of its last block, which is
+	// verified already.
+	first, last []byte
 
 	mu    sync.Mutex // one goroutine verifies the whole table at a time
 	index atomic.Pointer[fb.TableIndex]
@@ -121,6 +124,7 @@ func (g *guardedTable) readIndex() error {
 		return errors.New("no blocks")
 	}
 	g.maxVersion, g.keyCount = table.MaxVersion(), table.KeyCount()
+	g.first, g.last = bytes.Clone(firstKey(table, 0)), bytes.Clone(firstKey(table, n-1))
 	g.seen = make([]atomic.Uint32, (n+31)/32)
 	g.index.Store(table)
 	return nil
@@ -144,10 +148,13 @@ func (g *guardedTable) cover(from, to []byte) (next []byte, err error) {
 	if g.done.Load() || index == nil {
 		return nil, nil
 	}
-	n := index.OffsetsLength()
-	if first := firstKey(index, 0); to != nil && bytes.Compare(first, to) > 0 {
-		return first, nil
+	if to != nil && bytes.Compare(g.first, to) > 0 {
+		return g.first, nil
 	}
+	if bytes.Compare(from, g.last) > 0 {
+		return nil, nil
+	}
+	n := index.OffsetsLength()
 	lo := max(0, sort.Search(n, func(i int) bool { return bytes.Compare(firstKey(index, i), from) >= 0 })-1)
 	hi := n - 1
 	if to != nil {
