@@ -79,12 +79,15 @@ func (p *prober) get(ctx context.Context, target string) result {
 		return critical(fmt.Sprintf("GET %s: %v", redact(target), cause(err)))
 	}
 	defer resp.Body.Close()
-	// The status counts, whatever becomes of the body.
-	body, _ := io.ReadAll(io.LimitReader(resp.Body, command.MaxCheckOutput))
 	out := result{
 		status: httpStatus(resp.StatusCode),
-		output: fmt.Sprintf("GET %s: %d %s", redact(target), resp.StatusCode, http.StatusText(resp.StatusCode)),
+		output: strings.TrimSpace(fmt.Sprintf("GET %s: %d %s", redact(target), resp.StatusCode, http.StatusText(resp.StatusCode))),
 	}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		return out // what follows is no body, and a read of it would not end with ctx
+	}
+	// The status counts, whatever becomes of the body.
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, command.MaxCheckOutput))
 	if b := strings.TrimSpace(string(body)); b != "" {
 		out.output += ": " + b
 	}

@@ -99,6 +99,31 @@ func TestTimeoutsAndRefusals(t *testing.T) {
 }
 
 // The environment's proxy is this node's, not the service's.
+// The connection of an answer 101 is no longer the HTTP client's, and does not end with
+// the check's time: reading from it would hold a place, and the node's end, for ever.
+func TestSwitchingProtocolsDoesNotHang(t *testing.T) {
+	done := make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n")
+		<-done
+	}))
+	defer srv.Close()
+	defer close(done)
+	got := make(chan result, 1)
+	go func() { got <- probeOnce(t, command.Check_HTTP, srv.URL, 100*time.Millisecond) }()
+	select {
+	case res := <-got:
+		require.Equal(t, result{status: command.Check_CRITICAL, output: "GET " + srv.URL + ": 101 Switching Protocols"}, res)
+	case <-time.After(patience):
+		t.Fatal("the check hangs")
+	}
+}
+
 func TestNoProxy(t *testing.T) {
 	used := false
 	proxy := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { used = true }))
