@@ -486,9 +486,9 @@ func oneEngine(t *testing.T, n *raftstoretest.Node) {
 	t.Helper()
 	raftstoretest.Eventually(t, func() error {
 		dirs, err := filepath.Glob(filepath.Join(n.Config.DataDir, "engine", "[0-9]*"))
-		if err != nil || len(dirs) != 1 {
-			return fmt.Errorf("engines of %s: %v, %v", n.ID, dirs, err)
+		if err == nil && len(dirs) != 1 {
+			err = fmt.Errorf("engines of %s: %v", n.ID, dirs)
 		}
-		return nil
+		return err
 	})
 }

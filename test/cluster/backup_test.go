@@ -167,7 +167,8 @@ func oldOrNew(t *testing.T, c *harness.Cluster) {
 		for _, e := range list {
 			count[e.Value]++
 		}
-		if !(count["old"] == 50 && count["new"] == 0 || count["new"] == 40 && count["old"] == 0) {
+		before, after := count["old"] == 50 && count["new"] == 0, count["new"] == 40 && count["old"] == 0
+		if !before && !after {
 			t.Fatalf("%s has %v", n.Name, count)
 		}
 		if len(list) == 0 {
@@ -216,7 +217,7 @@ func backupOf(t *testing.T, n *harness.Node) []byte {
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != 200 {
+	if err != nil || resp.StatusCode != http.StatusOK {
 		t.Fatalf("status %d, %v", resp.StatusCode, err)
 	}
 	return b
@@ -258,7 +259,7 @@ func putSnapshot(ctx context.Context, n *harness.Node, file []byte) (int, error)
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != 200 {
+	if err == nil && resp.StatusCode != http.StatusOK {
 		err = fmt.Errorf("status %d: %s", resp.StatusCode, b)
 	}
 	return resp.StatusCode, err
