@@ -122,7 +122,7 @@ func recoverCommand() *cobra.Command {
 	}
 	o.register(cmd)
 	cmd.Flags().StringVar(&peers, "peers", "", "file with the new peers (needed)")
-	cmd.Flags().StringVar(&o.keyFile, "encryption-key-file", os.Getenv("KONSUL_ENCRYPTION_KEY_FILE"), "key file of an encrypted node [KONSUL_ENCRYPTION_KEY_FILE]")
+	cmd.Flags().StringVar(&o.keyFile, "key-file", os.Getenv("KONSUL_ENCRYPTION_KEY_FILE"), "key file of an encrypted node [KONSUL_ENCRYPTION_KEY_FILE]")
 	return cmd
 }
 
