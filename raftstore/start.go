@@ -98,7 +98,7 @@ func (r *recovery) goOn(out *recovered, found snapshots) (bool, error) {
 		return false, err
 	}
 	switch {
-	case cp != nil && cp.usable(durable, r.first, r.last, r.logs.termOf) && cp.Index >= found.good():
+	case cp != nil && cp.usable(durable, r.first, r.last, r.logs.termOf) && cp.Index >= found.good() && r.linked(found.good()):
 		out.base, out.clusterID = cp.meta(), cp.ClusterID
 		out.db.SetCounts(cp.counts())
 	case found.meta == nil || found.good() > durable || len(found.bad) > 0 && r.last < found.newest:
@@ -116,6 +116,12 @@ func (r *recovery) goOn(out *recovered, found snapshots) (bool, error) {
 	out.db.Publish(out.base.Index)
 	return true, r.checkLog(out.base)
 }
+
+// linked says whether the log has the entry of the newest snapshot's own index, or
+// begins with the first. Raft takes what it starts from for its newest snapshot. If the
+// log began just behind the real one, which it does after a restore, a leader could not
+// send entries to whom it has sent that snapshot, and would send it for ever.
+func (r *recovery) linked(snapIndex uint64) bool { return r.first <= max(snapIndex, 1) }
 
 func (r *recovery) checkpoint() (*checkpoint, error) {
 	if r.cfg.InMemory {
