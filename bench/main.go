@@ -76,6 +76,9 @@ func run(ctx context.Context, args []string) error {
 	if len(args) > 0 && args[0] == "restart" {
 		return runRestart(ctx, args[1:])
 	}
+	if len(args) > 0 && args[0] == "backup" {
+		return runBackup(ctx, args[1:])
+	}
 	cfg, err := parse(args)
 	if err != nil {
 		return err
