@@ -217,7 +217,7 @@ func (b *backupRun) measure(ctx context.Context, s system) error {
 		return err
 	}
 	cancel()
-	<-ended
+	_ = <-ended // ended by us
 	rate := func(from, to time.Time) float64 {
 		mu.Lock()
 		defer mu.Unlock()
