@@ -117,11 +117,11 @@ func (r *recovery) goOn(out *recovered, found snapshots) (bool, error) {
 	return true, r.checkLog(out.base)
 }
 
-// linked says whether the log has the entry of the newest snapshot's own index, or
-// begins with the first. Raft takes what it starts from for its newest snapshot. If the
-// log began just behind the real one, which it does after a restore, a leader could not
-// send entries to whom it has sent that snapshot, and would send it for ever.
-func (r *recovery) linked(snapIndex uint64) bool { return r.first <= max(snapIndex, 1) }
+// linked is false if the log begins just behind the newest snapshot, as it does after a
+// restore. Raft takes what it starts from for its newest snapshot: from a checkpoint
+// further on a leader could not send entries to whom it has sent that snapshot, for want
+// of the entry before them, and would send it for ever.
+func (r *recovery) linked(snapIndex uint64) bool { return snapIndex == 0 || r.first != snapIndex+1 }
 
 func (r *recovery) checkpoint() (*checkpoint, error) {
 	if r.cfg.InMemory {
