@@ -217,7 +217,9 @@ func (b *backupRun) measure(ctx context.Context, s system) error {
 		return err
 	}
 	cancel()
-	_ = <-ended // ended by us
+	if err := <-ended; err != nil && ctx.Err() == nil { // it ends because we say so
+		return err
+	}
 	rate := func(from, to time.Time) float64 {
 		mu.Lock()
 		defer mu.Unlock()
