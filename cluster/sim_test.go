@@ -115,7 +115,7 @@ func (w simWire) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, errLost
 	}
 	rec := httptest.NewRecorder()
-	simServe(m, node.store, rec, r)
+	w.net.serve(m, node.store, rec, r)
 	if w.net.lost() { // carried out, but the answer is lost
 		return nil, errLost
 	}
@@ -128,7 +128,24 @@ func (net *simNet) lost() bool {
 	return rand.Float64() < net.loss
 }
 
-func simServe(m *Manager, s *simStore, w http.ResponseWriter, r *http.Request) {
+// leads says whether the cluster of this node can have a leader, who lets others in:
+// only if most of its first members, in the directories that were counted, have formed it.
+func (net *simNet) leads(m *Manager) bool {
+	value := m.votes.decided()
+	if value == nil {
+		return false
+	}
+	formed := 0
+	for _, f := range value.Members {
+		s := net.nodes[f.ID].store
+		if s.HasState() && s.Incarnation() == f.Incarnation {
+			formed++
+		}
+	}
+	return formed > len(value.Members)/2
+}
+
+func (net *simNet) serve(m *Manager, s *simStore, w http.ResponseWriter, r *http.Request) {
 	var out any
 	var err error
 	switch r.URL.Path {
@@ -143,6 +160,10 @@ func simServe(m *Manager, s *simStore, w http.ResponseWriter, r *http.Request) {
 	case "/cluster/join": // the leader would let it in
 		var req JoinRequest
 		if err = json.NewDecoder(r.Body).Decode(&req); err != nil {
+			break
+		}
+		if !net.leads(m) {
+			err = raftstore.ErrNoLeader
 			break
 		}
 		out = JoinResponse{ClusterID: s.ClusterID()}
