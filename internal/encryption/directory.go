@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/neogan74/konsul/internal/statefile"
 )
 
 // File is the name of the file, in the data directory, that holds the directory's
@@ -95,33 +97,10 @@ func (d *Directory) write(path string, keys *Keys) error {
 	if err != nil {
 		return err
 	}
-	if err := writeDurably(path, append(text, '\n')); err != nil {
+	if err := statefile.Replace(path, append(text, '\n')); err != nil {
 		return fmt.Errorf("writing the data key: %w", err)
 	}
 	return nil
-}
-
-func writeDurably(path string, text []byte) error {
-	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // Engine is the key of the storage engine; nil of a nil directory.

@@ -19,8 +19,10 @@ const (
 	// blockTarget is the size at which the writer closes a block; large enough
 	// for zstd to find its patterns, small enough to be cheap to hold.
 	blockTarget = 256 << 10
-	// maxBlockLen bounds a block, compressed and not: one target and one record.
+	// maxBlockLen bounds a block: one target and one record.
 	maxBlockLen = blockTarget + MaxKeyLen + MaxValueLen + 64
+	// maxPackedLen bounds it as it is stored, with what a frame adds to raw blocks.
+	maxPackedLen = maxBlockLen + 16 + 3*(maxBlockLen/rawBlockLen+1)
 	// maxHeaderLen bounds the header message.
 	maxHeaderLen = 64 << 10
 

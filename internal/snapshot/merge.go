@@ -130,6 +130,7 @@ func Copy(w io.Writer, src Source) (Footer, error) {
 	if err != nil {
 		return Footer{}, err
 	}
+	defer sw.Abort()
 	for {
 		r, err := src.Next()
 		if errors.Is(err, io.EOF) {

@@ -168,7 +168,7 @@ func (sr *Reader) nextFrame() error {
 		return err
 	}
 	packed, plain := binary.BigEndian.Uint32(head[1:]), binary.BigEndian.Uint32(head[5:])
-	if packed == 0 || packed > maxBlockLen || plain == 0 || plain > maxBlockLen {
+	if packed == 0 || packed > maxPackedLen || plain == 0 || plain > maxBlockLen {
 		return corrupt("block of %d bytes, %d unpacked, at byte %d", packed, plain, sr.footer.Size)
 	}
 	return sr.readBlock(head[:], int(packed), int(plain))

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bytes"
+	crand "crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 )
 
 var testHeader = Header{ClusterID: "c1", Index: 1000, CreatedAt: 1700000000000000000, Keys: 5, Services: 2}
@@ -166,6 +168,54 @@ func TestWriterReportsAFailingDisk(t *testing.T) {
 	}
 }
 
+// A writer whose caller has given up must not go on writing to what the caller then closes.
+func TestAbortEndsTheWriting(t *testing.T) {
+	slow := &slowWriter{began: make(chan struct{}, 1)}
+	w, err := NewWriter(slow, testHeader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow.pause = 50 * time.Millisecond
+	for _, r := range randomRecords(1, blockTarget/500, 3000) {
+		if err := w.Write(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	<-slow.began // a block is being written
+	w.Abort()
+	written := slow.written // what the race detector knows about, too
+	if written == 0 {
+		t.Fatal("Abort did not wait for the block that was being written")
+	}
+	if err := w.Write(Record{Key: []byte("~"), Version: 1}); err == nil {
+		t.Error("a record was taken after Abort")
+	}
+	if _, err := w.Close(); err == nil {
+		t.Error("the file was finished after Abort")
+	}
+	if slow.written != written {
+		t.Error("something was written after Abort")
+	}
+}
+
+type slowWriter struct {
+	pause   time.Duration
+	began   chan struct{}
+	written int
+}
+
+func (w *slowWriter) Write(b []byte) (int, error) {
+	if w.pause > 0 {
+		select {
+		case w.began <- struct{}{}:
+		default:
+		}
+		time.Sleep(w.pause)
+		w.written += len(b)
+	}
+	return len(b), nil
+}
+
 type limitedWriter struct {
 	room int
 	err  error
@@ -281,7 +331,7 @@ func zipBomb(t *testing.T, header []byte) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	packed := w.enc.EncodeAll(make([]byte, 256<<20), nil)
+	packed := w.out.enc.EncodeAll(make([]byte, 256<<20), nil)
 	f := append(bytes.Clone(header), frameBlock)
 	f = binary.BigEndian.AppendUint32(f, uint32(len(packed)))
 	f = binary.BigEndian.AppendUint32(f, 1000)
@@ -373,5 +423,58 @@ func BenchmarkRead(b *testing.B) {
 		if !errors.Is(err, io.EOF) {
 			b.Fatal(err)
 		}
+	}
+}
+
+// What hardly shrinks is stored, and what follows and shrinks is compressed again.
+func TestIncompressibleBlocksAreStored(t *testing.T) {
+	random := randomRecords(3, 40, 100_000)
+	var size int
+	for _, r := range random {
+		size += len(r.Value)
+	}
+	text := make([]Record, 40)
+	for i := range text {
+		text[i] = Record{Key: fmt.Appendf(nil, "text:%06d", i), Value: bytes.Repeat([]byte("all the same "), 8000), Version: 7}
+	}
+	records := slices.Concat(random, text)
+	b, f := encode(t, testHeader, records)
+	if most := int64(size + size/100 + 400_000); f.Size > most || f.Size < int64(size) {
+		t.Errorf("a file of %d bytes, of which %d cannot be compressed", f.Size, size)
+	}
+	if _, got, _, err := decode(bytes.NewReader(b)); err != nil || !equalRecords(got, records) {
+		t.Fatalf("%d records of %d: %v", len(got), len(records), err)
+	}
+	whole := 0
+	for _, r := range random { // as they are in a file: between two blocks' edges
+		if bytes.Contains(b, r.Value[:len(r.Value)/4]) {
+			whole++
+		}
+	}
+	if whole < len(random)/2 {
+		t.Errorf("%d of %d random values are stored as they are", whole, len(random))
+	}
+}
+
+// The largest record behind a block that is all but full, and does not compress.
+func TestTheLargestBlockCanBeRead(t *testing.T) {
+	var buf bytes.Buffer
+	w, err := NewWriter(&buf, Header{Index: 1 << 60})
+	if err != nil {
+		t.Fatal(err)
+	}
+	random := func(n int) []byte { b := make([]byte, n); _, _ = crand.Read(b); return b }
+	first := random(blockTarget - 20)
+	key := append([]byte{0xff}, random(MaxKeyLen-1)...)
+	for _, r := range []Record{{Key: []byte("a"), Value: first, Version: 1 << 60}, {Key: key, Value: random(MaxValueLen), Version: 1 << 60}} {
+		if err := w.Write(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Verify(&buf); err != nil {
+		t.Error(err)
 	}
 }

@@ -16,6 +16,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/neogan74/konsul/internal/failpoint"
 )
 
 var (
@@ -100,9 +102,12 @@ func sum(format int, data []byte) string {
 	return fmt.Sprintf("%08x", crc32.Update(crc32.Checksum(fmt.Append(nil, format), castagnoli), castagnoli, data))
 }
 
+// unfinished is put to the name of a file that is being written.
+const unfinished = ".tmp"
+
 // Replace makes the file at path hold b, in one step; durable on return.
 func Replace(path string, b []byte) error {
-	tmp := path + ".tmp"
+	tmp := path + unfinished
 	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
@@ -114,6 +119,7 @@ func Replace(path string, b []byte) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
+	failpoint.Hit("write." + point(path))
 	if err := os.Rename(tmp, path); err != nil {
 		return err
 	}
@@ -121,5 +127,30 @@ func Replace(path string, b []byte) error {
 	if err != nil {
 		return err
 	}
+	failpoint.Hit("wrote." + point(path))
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// point names a file to the failpoints: what it is called, and its directory.
+func point(path string) string {
+	return filepath.Base(filepath.Dir(path)) + "/" + filepath.Base(path)
+}
+
+// Sweep removes from dir what a kill inside Replace has left. Nobody may be writing
+// there. Hidden files are somebody else's: unfinished backups. A directory that is not
+// there has nothing.
+func Sweep(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing unfinished files: %w", err)
+	}
+	for _, e := range entries {
+		if !e.Type().IsRegular() || filepath.Ext(e.Name()) != unfinished || e.Name()[0] == '.' {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+			return fmt.Errorf("removing unfinished files: %w", err)
+		}
+	}
+	return nil
 }

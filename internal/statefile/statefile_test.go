@@ -30,6 +30,30 @@ func TestReadAndWrite(t *testing.T) {
 	}
 }
 
+// What a kill leaves of a file goes, and nothing else does.
+func TestSweep(t *testing.T) {
+	dir := t.TempDir()
+	if err := Sweep(filepath.Join(dir, "none")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"record.json", "record.json.tmp", "tmp", ".konsul-1.tmp"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "1-2-3.tmp"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := Sweep(dir); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"record.json": true, "record.json.tmp": false, "tmp": true, ".konsul-1.tmp": true, "1-2-3.tmp": true} {
+		if _, err := os.Stat(filepath.Join(dir, name)); (err == nil) != want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestNewerFormatIsRefused(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "record.json")
 	if err := Write(path, 2, record{}); err != nil {
