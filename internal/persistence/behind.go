@@ -1,8 +1,10 @@
 package persistence
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -13,12 +15,13 @@ import (
 // verifyOrGuard reads all tables of g, or puts a guard before them.
 func (db *DB) verifyOrGuard(g *generation, behind bool) error {
 	if !behind {
-		return verifyTables(g.dir, db.opts.EncryptionKey, false)
+		return verifyTables(context.Background(), g.dir, db.opts.EncryptionKey, false)
 	}
 	gd, err := newGuard(g.dir, db.opts.EncryptionKey, func(err error) { db.damaged(g, err) })
 	if err != nil {
 		return err
 	}
+	gd.closing = db.closing
 	if len(gd.tables) > 0 {
 		g.guard.Store(gd)
 	}
@@ -113,26 +116,39 @@ func (g *generation) item(view *badger.Txn, key []byte) (item *badger.Item, err 
 	return view.Get(key)
 }
 
-// gatedLogger is where a compaction meets the guard: Badger has no other place, and
-// logs this line of each of its parts after it has read its tables and before it
-// puts new ones in their place. TestCompactionWaits notices if that changes.
-type gatedLogger struct {
+// engineLogger is where Badger's compactions meet us; it has no other place.
+type engineLogger struct {
 	badger.Logger
+	compactions *compactions
+	// guard, if not nil, is met by each part of a compaction, which logs compactionRead after it
+	// has read its tables and before it puts new ones in their place. TestCompactionWaits
+	// notices if that changes.
 	guard *guard
 }
 
 const compactionRead = "Discard stats"
 
 // Debugf implements badger.Logger.
-func (l gatedLogger) Debugf(format string, args ...any) {
-	if strings.HasPrefix(format, compactionRead) {
+func (l engineLogger) Debugf(format string, args ...any) {
+	if l.guard != nil && strings.HasPrefix(format, compactionRead) {
 		l.guard.gate()
 	}
+	l.compactions.debug(format, args)
 	l.Logger.Debugf(format, args...)
+}
+
+// Warningf implements badger.Logger.
+func (l engineLogger) Warningf(format string, args ...any) {
+	l.compactions.warning(format, args)
+	l.Logger.Warningf(format, args...)
 }
 
 // outOfFiles: it is this process that cannot open a file; nothing is wrong with it.
 func outOfFiles(err error) bool {
-	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.EACCES) ||
-		errors.Is(err, syscall.ENOMEM)
+	return err != nil && slices.ContainsFunc(notOfTheFile, func(e syscall.Errno) bool {
+		// Badger's own errors have nothing but the text of what they wrap.
+		return errors.Is(err, e) || strings.HasSuffix(err.Error(), ": "+e.Error())
+	})
 }
+
+var notOfTheFile = []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.EACCES, syscall.ENOMEM}

@@ -183,7 +183,7 @@ func BenchmarkDigest(b *testing.B) {
 
 func BenchmarkVerifyTables(b *testing.B) {
 	db := benchDB(b, 200_000)
-	if err := db.gen.Load().bdb.Flatten(2); err != nil {
+	if err := db.gen.Load().bdb.Flatten(1); err != nil {
 		b.Fatal(err)
 	}
 	u, err := db.Usage()
@@ -193,8 +193,25 @@ func BenchmarkVerifyTables(b *testing.B) {
 	b.SetBytes(u.SST)
 	b.ResetTimer()
 	for range b.N {
-		if err := verifyTables(db.gen.Load().dir, nil, true); err != nil {
+		if err := verifyTables(context.Background(), db.gen.Load().dir, nil, true); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// What a watcher costs that is 200,000 changes behind.
+func BenchmarkCatchUp(b *testing.B) {
+	db := benchDB(b, 200_000)
+	b.ResetTimer()
+	for range b.N {
+		backlog, read := db.Backlog(nil), 0
+		for after := uint64(0); after < db.Published(); {
+			page, complete, err := backlog.Next(context.Background(), after, db.Published(), 4096)
+			if err != nil {
+				b.Fatal(err)
+			}
+			read, after = read+len(page), complete
+		}
+		b.ReportMetric(float64(read)/b.Elapsed().Seconds()*float64(b.N), "changes/s")
 	}
 }

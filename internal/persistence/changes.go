@@ -5,41 +5,138 @@ import (
 	"container/heap"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/dgraph-io/badger/v4"
 )
 
-// maxChangeBytes bounds what one call of Changes gathers, beyond a single index.
-const maxChangeBytes = 8 << 20
+const (
+	// maxChangeBytes bounds what one page of a Backlog holds, beyond a single index.
+	maxChangeBytes = 8 << 20
+	// maxAhead and maxAheadBytes bound what a Backlog remembers: a scan goes over all that is newer
+	// than its start, so the more one finds the fewer there are.
+	maxAhead      = 64 << 10
+	maxAheadBytes = 4 << 20
+)
 
-// Changes lists what happened to stored keys with prefix after index after and
-// up to upTo (or the published index, if that is lower), in order of index, then
-// key: the first whole indexes that make at most limit changes, or one index if
-// that alone makes more. more says that later ones were left out; ask again after
-// the last one's index. CompactedError if the history does not reach back to
-// after. Memory is bounded by limit and maxChangeBytes however long the history.
-func (db *DB) Changes(ctx context.Context, prefix []byte, after, upTo uint64, limit int) (changes []Change, more bool, err error) {
-	defer db.metrics.time(opChanges)(&err)
-	leave, err := db.enterHistory(ctx)
-	if err != nil {
-		return nil, false, err
-	}
-	defer leave()
-	v, err := db.historyView(after, upTo)
+// Backlog reads what happened to the stored keys with a prefix, a page at a time, for one
+// reader that goes on from index to index. It is for one goroutine, and holds nothing in the
+// engine. Its memory is bounded however long the history is.
+type Backlog struct {
+	db     *DB
+	prefix []byte
+	// next are the changes behind after, without their values: all up to complete, of gen.
+	next            []Change
+	after, complete uint64
+	gen             *generation
+	// ahead is maxAhead, but for tests.
+	ahead int
+}
+
+// Backlog makes one. It reads nothing yet.
+func (db *DB) Backlog(prefix []byte) *Backlog {
+	return &Backlog{db: db, prefix: bytes.Clone(prefix), ahead: maxAhead}
+}
+
+// Next returns changes after index after and up to upTo (or the published index, if that is
+// lower), in order of index, then key: the first whole indexes that make at most limit, or one
+// index if that alone makes more. complete is up to where they are all there are; ask again
+// after it. It may have moved on without a change. CompactedError if the history does not
+// reach back to after.
+func (b *Backlog) Next(ctx context.Context, after, upTo uint64, limit int) (changes []Change, complete uint64, err error) {
+	defer b.db.metrics.time(opChanges)(&err)
+	v, err := b.db.historyView(after, upTo)
 	if err != nil || v == nil {
-		return nil, false, err
+		return nil, after, err
 	}
 	defer v.Close()
-	w := window{limit: max(limit, 1)}
-	if err := v.history(ctx, prefix, after, w.add); err != nil {
-		return nil, false, err
+	limit = max(limit, 1)
+	if b.gen != v.gen || b.after != after || b.complete <= after {
+		whole, err := b.look(ctx, v, after, limit)
+		if err != nil || whole != nil {
+			return whole, b.complete, err
+		}
 	}
-	if changes := w.whole(); len(changes) > 0 || !w.cut {
-		return changes, w.cut, nil
+	return b.page(ctx, v, upTo, limit)
+}
+
+// look finds what comes behind after. An index that is larger than what may be remembered is
+// returned whole.
+func (b *Backlog) look(ctx context.Context, v *historyView, after uint64, limit int) (whole []Change, err error) {
+	leave, err := b.db.enterHistory(ctx)
+	if err != nil {
+		return nil, err
 	}
-	// The first index alone is larger than the window: fetch all of it.
-	return v.oneIndex(ctx, prefix, w.cutAt)
+	defer leave()
+	b.next, b.gen, b.after, b.complete = nil, v.gen, after, after
+	w := window{limit: max(b.ahead, limit)}
+	if err := v.history(ctx, b.prefix, after, w.add); err != nil {
+		return nil, err
+	}
+	b.next, b.complete = w.whole(), v.upTo
+	if !w.cut {
+		return nil, nil
+	}
+	b.complete = w.cutAt - 1
+	if len(b.next) > 0 || b.complete > after {
+		return nil, nil
+	}
+	if whole, err = v.oneIndex(ctx, b.prefix, w.cutAt); err == nil {
+		b.after, b.complete = w.cutAt, w.cutAt
+	}
+	return whole, err
+}
+
+// page reads the values of the next whole indexes.
+func (b *Backlog) page(ctx context.Context, v *historyView, upTo uint64, limit int) (page []Change, complete uint64, err error) {
+	bytes, n := 0, 0 // n changes of whole indexes are in the page for certain
+	for i, c := range b.next {
+		if i > 0 && c.Index != b.next[i-1].Index {
+			n = i
+		}
+		if c.Index > upTo || n > 0 && (i >= limit || bytes > maxChangeBytes) {
+			break
+		}
+		if i%scanCheckEvery == 0 {
+			if err := b.db.interrupted(ctx); err != nil {
+				return nil, 0, err
+			}
+		}
+		if !c.Deleted {
+			if c.Value, err = v.valueAt(c.Key, c.Index); err != nil {
+				return nil, 0, err
+			}
+		}
+		page = append(page, c)
+		bytes += changeSize(c)
+	}
+	complete = min(b.complete, upTo)
+	if len(page) < len(b.next) {
+		if b.next[len(page)].Index <= upTo {
+			page = page[:n]
+		}
+		complete = min(complete, b.next[len(page)].Index-1)
+	}
+	b.next, b.after = b.next[len(page):], complete
+	if len(b.next) == 0 {
+		b.next = nil
+	}
+	return page, complete, nil
+}
+
+// valueAt is the value that a key got at index.
+func (v *historyView) valueAt(key []byte, index uint64) ([]byte, error) {
+	txn := v.gen.bdb.NewTransactionAt(index, false)
+	defer txn.Discard()
+	item, err := v.gen.item(txn, key)
+	if err == nil && item.Version() != index {
+		err = badger.ErrKeyNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the value of index %d: %w", index, err)
+	}
+	return item.ValueCopy(nil)
 }
 
 // enterHistory waits for one of the few places for scans of the history, which
@@ -70,7 +167,7 @@ func (db *DB) historyView(after, upTo uint64) (*historyView, error) {
 		}
 		return nil, err
 	}
-	v := &historyView{View: View{db: db, gen: g, index: after, txn: g.bdb.NewTransactionAt(upTo, false)}}
+	v := &historyView{View: View{db: db, gen: g, index: after, txn: g.bdb.NewTransactionAt(upTo, false)}, upTo: upTo}
 	if upTo <= after {
 		v.Close()
 		return nil, nil
@@ -78,8 +175,11 @@ func (db *DB) historyView(after, upTo uint64) (*historyView, error) {
 	return v, nil
 }
 
-// historyView reads at one index and pins another: View.index is the pinned one.
-type historyView struct{ View }
+// historyView reads at one index, upTo, and pins another: View.index is the pinned one.
+type historyView struct {
+	View
+	upTo uint64
+}
 
 // history walks every version under prefix above after and up to the view's. The
 // item is valid during the call.
@@ -113,29 +213,28 @@ func (db *DB) interrupted(ctx context.Context) error {
 }
 
 // oneIndex lists all changes of one index.
-func (v *historyView) oneIndex(ctx context.Context, prefix []byte, index uint64) ([]Change, bool, error) {
+func (v *historyView) oneIndex(ctx context.Context, prefix []byte, index uint64) ([]Change, error) {
 	var changes []Change
-	more := false
 	err := v.history(ctx, prefix, index-1, func(item *badger.Item) error {
 		if item.Version() != index {
-			more = true
 			return nil
 		}
-		c, err := copyChange(item)
+		c := changeOf(item)
+		if !c.Deleted {
+			var err error
+			if c.Value, err = item.ValueCopy(nil); err != nil {
+				return err
+			}
+		}
 		changes = append(changes, c)
-		return err
+		return nil
 	})
-	return changes, more, err
+	return changes, err
 }
 
-func copyChange(item *badger.Item) (Change, error) {
-	c := Change{Index: item.Version(), Key: item.KeyCopy(nil), Deleted: item.IsDeletedOrExpired()}
-	if c.Deleted {
-		return c, nil
-	}
-	var err error
-	c.Value, err = item.ValueCopy(nil)
-	return c, err
+// changeOf is a change without its value.
+func changeOf(item *badger.Item) Change {
+	return Change{Index: item.Version(), Key: item.KeyCopy(nil), Deleted: item.IsDeletedOrExpired()}
 }
 
 // window keeps the first changes of those it is shown, in any order: a heap with
@@ -153,13 +252,10 @@ func (w *window) add(item *badger.Item) error {
 	if w.cut && item.Version() >= w.cutAt {
 		return nil
 	}
-	c, err := copyChange(item)
-	if err != nil {
-		return err
-	}
+	c := changeOf(item)
 	w.bytes += changeSize(c)
 	heap.Push(w, c)
-	for len(w.changes) > w.limit || (w.bytes > maxChangeBytes && len(w.changes) > 1) {
+	for len(w.changes) > w.limit || (w.bytes > maxAheadBytes && len(w.changes) > 1) {
 		w.drop()
 	}
 	return nil

@@ -1,14 +1,14 @@
 package persistence
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
+
+	"github.com/neogan74/konsul/internal/failpoint"
 )
 
 // Maintained says what a compaction or a garbage collection came to.
@@ -29,7 +29,9 @@ func (db *DB) CollectGarbage(ctx context.Context) (Maintained, error) {
 			return nil
 		}
 		for {
+			failpoint.Hit("gc.before-file")
 			err := g.bdb.RunValueLogGC(gcRatio)
+			failpoint.Hit("gc.after-file")
 			if errors.Is(err, badger.ErrNoRewrite) {
 				return nil
 			}
@@ -98,15 +100,21 @@ func (db *DB) compact(ctx context.Context, g *generation) error {
 	if err := db.roomToCompact(g); err != nil {
 		return fmt.Errorf("compacting: %w", err)
 	}
+	failpoint.Hit("compact.after-floor")
 	before := db.written.versions.Load()
 	if floor := g.floor.Load(); floor > 0 {
 		if err := db.touch(ctx, g, floor); err != nil {
 			return fmt.Errorf("compacting: %w", err)
 		}
 	}
+	failpoint.Hit("compact.after-touch")
 	if err := g.bdb.Flatten(1); err != nil {
 		return fmt.Errorf("compacting: %w", err)
 	}
+	if err := g.sound(); err != nil {
+		return fmt.Errorf("compacting: %w", err)
+	}
+	failpoint.Hit("compact.after-flatten")
 	_, versions := g.stored()
 	counts := db.Counts()
 	kept := int64(counts.Keys+counts.Services) + db.historyVersions(g) + db.written.versions.Load() - before
@@ -129,87 +137,6 @@ func (db *DB) roomToCompact(g *generation) error {
 	}
 	if need := used.SST + db.opts.Badger.Headroom(); free < need {
 		return fmt.Errorf("%w: %s has %d bytes left, a compaction needs %d", ErrNoSpace, g.dir, free, need)
-	}
-	return nil
-}
-
-// touch makes Badger rewrite tables that it would never touch again: a compaction goes
-// through a table only if something from a level above overlaps it. So something must
-// stand above every table, and what the memtable holds must be flushed. It is deletions of
-// keys that nobody can have, for they are longer than a key may be, at the floor, where
-// nobody who reads the history sees them; the compaction drops them. (To write existing
-// records again would not do: one that is deleted meanwhile could come back.)
-func (db *DB) touch(ctx context.Context, g *generation, floor uint64) error {
-	var places [][]byte
-	for _, t := range g.bdb.Tables() {
-		if t.Level > 0 && len(t.Left) > 8 && !bytes.HasPrefix(t.Left, []byte("!badger!")) {
-			places = append(places, t.Left[:len(t.Left)-8]) // the version stands behind the key
-		}
-	}
-	if len(places) == 0 {
-		places = append(places, []byte(KVPrefix))
-	}
-	const size = maxStoredKeyLen + 16
-	// One round over all places, then as many as it takes to fill a memtable, so that
-	// Badger flushes the one with the first round.
-	count := len(places) + int(db.opts.Badger.MemTableSize/size) + 64
-	for n := 0; n < count; {
-		if err := db.interrupted(ctx); err != nil {
-			return err
-		}
-		chunk := min(count-n, 256)
-		if err := db.space.wait(db, g, int64(chunk)*(size+perWrite)); err != nil {
-			return err
-		}
-		batch := g.bdb.NewManagedWriteBatch()
-		for range chunk {
-			key := make([]byte, size)
-			copy(key, places[n%len(places)])
-			binary.BigEndian.PutUint64(key[size-8:], uint64(n))
-			n++
-			if err := batch.DeleteAt(key, floor); err != nil {
-				batch.Cancel()
-				return err
-			}
-		}
-		if err := batch.Flush(); err != nil {
-			return err
-		}
-	}
-	return db.awaitFlush(ctx, g)
-}
-
-const (
-	flushPoll = 20 * time.Millisecond
-	// flushPatience is for a flush under heavy writes, where the next memtable is full
-	// before the last is flushed.
-	flushPatience = 15 * time.Second
-)
-
-// awaitFlush waits until no full memtable waits for its flush, for a while.
-func (db *DB) awaitFlush(ctx context.Context, g *generation) error {
-	deadline := time.Now().Add(flushPatience)
-	for g.dir != "" && time.Now().Before(deadline) {
-		logs, err := logFiles(g.dir)
-		if err != nil {
-			return err
-		}
-		inUse := 0
-		for _, size := range logs {
-			if size > 0 {
-				inUse++
-			}
-		}
-		if inUse <= 1 {
-			return nil
-		}
-		select {
-		case <-time.After(flushPoll):
-		case <-db.closing:
-			return ErrClosed
-		case <-ctx.Done():
-			return ctx.Err()
-		}
 	}
 	return nil
 }

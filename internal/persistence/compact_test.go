@@ -57,7 +57,7 @@ func TestCompactLeavesWhatIsAlive(t *testing.T) {
 			if live := int64(keys * (size + 9)); !o.InMemory && (m.After.SST > live*11/10 || m.Before.SST < m.After.SST*3/2) {
 				t.Errorf("%d bytes before and %d after, alive are %d", m.Before.SST, m.After.SST, live)
 			}
-			if changes, _, err := db.Changes(context.Background(), nil, db.Floor(), index, 1000); err != nil || len(changes) > 50 {
+			if changes, _, err := changesPage(context.Background(), db, nil, db.Floor(), index, 1000); err != nil || len(changes) > 50 {
 				t.Errorf("%d changes, %v", len(changes), err)
 			}
 		})

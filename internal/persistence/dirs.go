@@ -11,6 +11,9 @@ import (
 	"syscall"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/neogan74/konsul/internal/failpoint"
+	"github.com/neogan74/konsul/internal/statefile"
 )
 
 // The data directory's part that is ours:
@@ -77,6 +80,7 @@ func freshDir(root string) (string, error) {
 	if err := os.Mkdir(filepath.Join(root, name), 0o700); err != nil {
 		return "", err
 	}
+	failpoint.Hit("engine.after-mkdir")
 	return name, writeCurrent(root, name)
 }
 
@@ -95,7 +99,7 @@ func readCurrent(root string) (string, error) {
 
 // writeCurrent switches the live engine, atomically and durably.
 func writeCurrent(root, name string) error {
-	return writeFileDurably(filepath.Join(root, currentFile), []byte(name+"\n"))
+	return statefile.Replace(filepath.Join(root, currentFile), []byte(name+"\n"))
 }
 
 // nextName is one more than the highest number in use.
@@ -142,8 +146,7 @@ func sweep(root, live string, log hclog.Logger) error {
 			return fmt.Errorf("removing leftover engine: %w", err)
 		}
 	}
-	_ = os.Remove(filepath.Join(root, currentFile+".tmp"))
-	return nil
+	return statefile.Sweep(root)
 }
 
 // Reset makes an empty engine the live one of data directory dir, for a node
@@ -163,27 +166,6 @@ func Reset(dir string) error {
 		return fmt.Errorf("resetting engine: %w", err)
 	}
 	return nil
-}
-
-// writeFileDurably replaces the file at path in one step: after a crash it holds
-// the old content or the new, and after return the new one survives a power cut.
-func writeFileDurably(path string, data []byte) error {
-	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return err
-	}
-	return syncPath(filepath.Dir(path))
 }
 
 // syncPath fsyncs a file or a directory.

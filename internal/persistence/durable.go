@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -37,17 +38,24 @@ func (db *DB) MakeDurable(ctx context.Context, index uint64) (err error) {
 		return fmt.Errorf("making %d durable: %w", index, err)
 	}
 	failpoint.Hit("durable.after-sync")
-	marks, err := g.markLogs(index, db.opts.EncryptionKey)
+	marks, held, err := g.markLogs(index, db.opts.EncryptionKey)
 	if err != nil {
 		return fmt.Errorf("making %d durable: %w", index, err)
 	}
-	before, marksBefore := g.durable.Load(), g.marks
+	failpoint.Hit("durable.after-marks")
+	before, marksBefore, heldBefore := g.durable.Load(), g.marks, g.held
 	g.durable.Store(index)
-	g.marks = marks
+	g.marks, g.held = marks, held
 	if err := g.writeState(); err != nil {
 		g.durable.Store(before)
-		g.marks = marksBefore
+		// The file may hold either; what both name must stay to be told from what is lost.
+		maps.Copy(marks, marksBefore)
+		g.held = held && heldBefore
 		return fmt.Errorf("making %d durable: %w", index, err)
+	}
+	failpoint.Hit("durable.after-state")
+	if g.dir != "" {
+		_ = g.dropHeld() // the next time, or at the next start
 	}
 	return nil
 }

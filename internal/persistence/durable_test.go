@@ -108,7 +108,7 @@ func TestTablesAreVerifiedWhileTheyGo(t *testing.T) {
 					return
 				default:
 				}
-				if err := verifyTables(db.gen.Load().dir, nil, true); err != nil {
+				if err := verifyTables(t.Context(), db.gen.Load().dir, nil, true); err != nil {
 					t.Error(err)
 					return
 				}
@@ -118,7 +118,7 @@ func TestTablesAreVerifiedWhileTheyGo(t *testing.T) {
 	for i := uint64(1); i <= 2000; i++ {
 		put(t, db, i, fmt.Sprintf("kv:%d", i%50), string(randomBytes(i, 30_000)))
 		if i%200 == 0 {
-			if err := errors.Join(db.MakeDurable(context.Background(), i), db.gen.Load().bdb.Flatten(2)); err != nil {
+			if err := errors.Join(db.MakeDurable(context.Background(), i), db.gen.Load().bdb.Flatten(1)); err != nil {
 				t.Error(err)
 			}
 			db.AdvanceFloor(i)

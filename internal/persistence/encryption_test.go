@@ -18,7 +18,7 @@ func TestEncryptedEngine(t *testing.T) {
 	dir := t.TempDir()
 	key := bytes.Repeat([]byte{7}, 32)
 	open := func(key []byte) (*DB, error) {
-		return Open(Options{Dir: dir, EncryptionKey: key, Badger: BadgerOptions{MemTableSize: minMemTableSize, BlockCacheSize: -1}}, hclog.NewNullLogger())
+		return Open(Options{Dir: dir, EncryptionKey: key, Badger: BadgerOptions{MemTableSize: minMemTableSize}}, hclog.NewNullLogger())
 	}
 	db, err := open(key)
 	if err != nil {
@@ -94,7 +94,7 @@ func TestEncryptedEngine(t *testing.T) {
 	if err := os.WriteFile(sst[0], b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := verifyTables(live, key, false); !errors.Is(err, ErrCorrupt) {
+	if err := verifyTables(t.Context(), live, key, false); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("a flipped bit in a table: %v", err)
 	}
 }

@@ -68,7 +68,7 @@ func (s *standalone) Restore(path string) error {
 	// Versions go on from above both.
 	h := chain.Header
 	h.ClusterID, h.Index = "", max(h.Index, s.next)
-	if err := s.db.ReplaceFrom(ctx, NewRestored(src, h, nil, s.now())); err != nil {
+	if err := s.db.ReplaceFrom(ctx, NewRestored(Checked(src), h, nil, s.now())); err != nil {
 		return fmt.Errorf("restoring %s: %w", path, err)
 	}
 	s.next = h.Index + 1

@@ -1,6 +1,7 @@
 package persistence
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -43,7 +44,7 @@ func ExportData(v *View, e Engine) (map[string]any, error) {
 		return nil
 	})
 	if err == nil {
-		err = v.Whole()
+		err = v.Whole(context.Background())
 	}
 	if err != nil {
 		return nil, err

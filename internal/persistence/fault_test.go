@@ -74,6 +74,21 @@ func TestKilledWhileReplacing(t *testing.T) {
 	}
 }
 
+// TestKilledWhileMakingDurable kills the process between every two steps: what the files say of
+// the logs is true at each, and the next life is not told of damage.
+func TestKilledWhileMakingDurable(t *testing.T) {
+	for _, point := range []string{"durable.after-sync", "durable.after-marks", "durable.after-state"} {
+		dir := t.TempDir()
+		for range 2 { // the second life begins with the first one's marks
+			err := child(t, "TestChildApplies", dir, "KONSUL_FAILPOINTS="+point+"=kill").Run()
+			if err == nil || !strings.Contains(err.Error(), "killed") {
+				t.Fatalf("%s: the child was not killed: %v", point, err)
+			}
+		}
+		judge(t, dir, 0)
+	}
+}
+
 // run runs a command that must succeed.
 func run(t *testing.T, name string, args ...string) {
 	t.Helper()

@@ -4,6 +4,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/neogan74/konsul/internal/failpoint"
 )
 
 // Floor is the oldest index that can be read. It never goes back, except that
@@ -33,6 +35,7 @@ func (db *DB) AdvanceFloor(newestSnapshot uint64) {
 	if !moved {
 		return
 	}
+	failpoint.Hit("floor.after-raise")
 	g.stateMu.Lock()
 	err = g.writeState()
 	g.stateMu.Unlock()
@@ -42,8 +45,10 @@ func (db *DB) AdvanceFloor(newestSnapshot uint64) {
 		db.log.Error("history is not trimmed", "error", err)
 		return
 	}
+	failpoint.Hit("floor.after-state")
 	// Badger ends the process if this goes back; floorMu and raiseFloor see to it.
 	g.bdb.SetDiscardTs(floor)
+	failpoint.Hit("floor.after-discard")
 }
 
 // raiseFloor moves the floor to target or to the oldest reader.
@@ -64,6 +69,9 @@ func (g *generation) raiseFloor(target uint64) (floor uint64, moved bool) {
 // keepFrom is the oldest index that the history rule wants kept.
 func (db *DB) keepFrom(g *generation) uint64 {
 	h, published := db.opts.History, g.published.Load()
+	if failpoint.On("floor.no-history") {
+		return published
+	}
 	keep := back(published, h.MinIndexes)
 	if h.MinAge >= ageStep { // less than a sample's distance is as good as none
 		keep = min(keep, db.ages.indexAt(time.Now().Add(-h.MinAge)))

@@ -87,7 +87,7 @@ func TestOpenReadersHoldTheFloor(t *testing.T) {
 	}{{func() {}, 30}, {view.Close, 30}, {view.Close, 30}, {second.Close, 60}, {snap.Close, 90}} {
 		step.close()
 		db.AdvanceFloor(100)
-		if err := db.gen.Load().bdb.Flatten(2); err != nil {
+		if err := db.gen.Load().bdb.Flatten(1); err != nil {
 			t.Fatal(err)
 		}
 		if got := db.Floor(); got != step.want {

@@ -1,6 +1,7 @@
 package persistence
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -8,6 +9,9 @@ import (
 	"sync/atomic"
 
 	"github.com/dgraph-io/badger/v4"
+
+	"github.com/neogan74/konsul/internal/failpoint"
+	"github.com/neogan74/konsul/internal/statefile"
 )
 
 // generation is one engine directory, open. Replace swaps it for another under
@@ -38,9 +42,15 @@ type generation struct {
 	synced  map[string]bool // tables known to be on disk
 	// marks says up to where logs hold what durable promises; see markLogs.
 	marks map[string]int64
+	// held: all logs in marks have a second name; see holdLog.
+	held bool
+	// memTableSize is what state.json says of it; see drainLogs.
+	memTableSize int64
 
 	// guard stands before tables that were not read yet; nil when all were.
 	guard atomic.Pointer[guard]
+	// compactions is nil in memory.
+	compactions *compactions
 	// broken is the damage that was found; nothing is read from then on.
 	broken atomic.Pointer[error]
 
@@ -62,26 +72,34 @@ func (db *DB) openGeneration(name string, behind bool) (*generation, error) {
 		if st, known, err = readState(g.dir); err != nil {
 			return nil, err
 		}
-		if err := removeEmptyLogs(g.dir); err != nil {
+		if err := statefile.Sweep(g.dir); err != nil {
 			return nil, err
 		}
-		if err := verifyLogs(g.dir, st.Logs); err != nil {
+		if err := checkManifest(g.dir, known); err != nil {
 			return nil, err
 		}
-		g.marks = st.Logs
+		if err := g.settleLogs(&st); err != nil {
+			return nil, err
+		}
+		if err := verifyLogs(g.dir, g.marks); err != nil {
+			return nil, err
+		}
 		if err := db.verifyOrGuard(g, behind); err != nil {
 			return nil, err
 		}
-		if err := checkRoom(g.dir, db.opts.Badger); err != nil {
+		err = checkRoom(g.dir, db.opts.Badger)
+		if err == nil {
+			err = g.drainLogs(db, &st, known, behind)
+		}
+		if err != nil {
+			g.unwatch()
 			return nil, err
 		}
 	}
-	if err := g.openBadger(db); err != nil {
-		if gd := g.guard.Load(); gd != nil {
-			gd.close()
-		}
+	if err := g.openBadger(db, db.opts.Badger.MemTableSize); err != nil {
 		return nil, err
 	}
+	failpoint.Hit("engine.after-open")
 	g.ahead = g.bdb.MaxVersion()
 	if !known && g.ahead > 0 {
 		g.shut()
@@ -101,22 +119,43 @@ func (db *DB) openGeneration(name string, behind bool) (*generation, error) {
 }
 
 // openBadger turns whatever Badger makes of damaged files, panics included, into
-// ErrCorrupt.
-func (g *generation) openBadger(db *DB) (err error) {
+// ErrCorrupt. After an error the guard is closed.
+func (g *generation) openBadger(db *DB, memTableSize int64) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%w: %s: %v", ErrCorrupt, g.dir, p)
 		}
+		if err != nil {
+			g.unwatch()
+		}
 	}()
-	opts := db.opts.badgerOptions(g.dir, db.log.Named("badger"))
-	if gd := g.guard.Load(); gd != nil {
-		opts.Logger = gatedLogger{opts.Logger, gd}
+	opts := db.opts.badgerOptions(g.dir, db.log.Named("badger")).WithMemTableSize(memTableSize)
+	if db.opts.InMemory {
+		g.bdb, err = badger.OpenManaged(opts)
+		return err
 	}
-	g.bdb, err = badger.OpenManaged(opts)
-	if err != nil && !db.opts.InMemory {
+	g.compactions = newCompactions(g.dir, func(err error) { db.damaged(g, err) })
+	if err := g.compactions.open(); err != nil {
+		return err
+	}
+	opts.Logger = engineLogger{opts.Logger, g.compactions, g.guard.Load()}
+	if g.bdb, err = badger.OpenManaged(opts); err != nil {
 		return classifyOpen(g.dir, err)
 	}
-	return err
+	if err := g.compactions.open(); err != nil {
+		return errors.Join(err, g.bdb.Close())
+	}
+	return nil
+}
+
+// unwatch closes the files of those who watch over Badger. It may be called again.
+func (g *generation) unwatch() {
+	if gd := g.guard.Load(); gd != nil {
+		gd.close()
+	}
+	if g.compactions != nil {
+		g.compactions.close()
+	}
 }
 
 // retain takes a reference; false if the last one is gone.
@@ -141,9 +180,7 @@ func (g *generation) release() {
 
 func (g *generation) shut() {
 	g.closeErr = g.bdb.Close()
-	if gd := g.guard.Load(); gd != nil {
-		gd.close()
-	}
+	g.unwatch()
 	if g.superseded.Load() && g.dir != "" {
 		// What cannot be removed now is swept at the next Open.
 		_ = os.RemoveAll(g.dir)

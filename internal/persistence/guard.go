@@ -29,6 +29,9 @@ type guard struct {
 	done    atomic.Bool
 	// damage takes the first damage that was found.
 	damage func(error)
+	// Until calm a compaction waits for the background, unless the engine is closing.
+	calm    time.Time
+	closing <-chan struct{}
 }
 
 // defaultVerifyRate is how fast tables are read in the background, in bytes a
@@ -37,6 +40,10 @@ const defaultVerifyRate = 100 << 20
 
 // verifyDelay leaves the machine to the start.
 const verifyDelay = 2 * time.Second
+
+// gatePatience is how long after the start a compaction leaves the machine to it. Writes
+// go on meanwhile: there is room for ten more tables on level zero.
+const gatePatience = 5 * time.Second
 
 // newGuard opens all tables of dir that the MANIFEST names.
 func newGuard(dir string, key []byte, damage func(error)) (*guard, error) {
@@ -48,8 +55,7 @@ func newGuard(dir string, key []byte, damage func(error)) (*guard, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer keys.close()
-	gd := &guard{tables: make([]*guardedTable, len(files)), hurried: make(chan struct{}), damage: damage}
+	gd := &guard{tables: make([]*guardedTable, len(files)), hurried: make(chan struct{}), damage: damage, calm: time.Now().Add(gatePatience)}
 	errs := make([]error, len(files))
 	places := make(chan struct{}, 2)
 	var wg sync.WaitGroup
@@ -147,6 +153,13 @@ func (gd *guard) verify(pace func(int64) error) error {
 func (gd *guard) gate() {
 	if gd.done.Load() {
 		return
+	}
+	t := time.NewTimer(time.Until(gd.calm))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-gd.hurried:
+	case <-gd.closing:
 	}
 	gd.hurry.Do(func() { close(gd.hurried) })
 	_ = gd.verify(func(int64) error { return nil }) // told to damage

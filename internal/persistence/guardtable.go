@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -80,7 +81,9 @@ func openGuarded(t tableFile, keys *tableKeys) (g *guardedTable, err error) {
 	return g, nil
 }
 
-// readIndex reads a table's end, which checkTableEnd draws.
+// readIndex reads a table's end, and checks the lengths there, which Badger trusts:
+//
+//	blocks | index | index length (4, BE) | checksum | checksum length (4, BE)
 func (g *guardedTable) readIndex() error {
 	info, err := g.f.Stat()
 	if err != nil {
@@ -235,7 +238,9 @@ func (g *guardedTable) verifyBlocks(lo, hi int) (keys uint64, err error) {
 		return 0, nil // verified meanwhile
 	}
 	var o fb.BlockOffset
-	var buf []byte
+	work := blockBuffers.Get().(*blockBuffer)
+	defer blockBuffers.Put(work)
+	buf := work.read
 	at, have := int64(0), int64(0) // buf[:have] is the file from at on
 	for i := lo; i <= hi; i++ {
 		index.Offsets(&o, i)
@@ -250,12 +255,13 @@ func (g *guardedTable) verifyBlocks(lo, hi int) (keys uint64, err error) {
 			}
 			if int64(len(buf)) < want {
 				buf = make([]byte, want)
+				work.read = buf
 			}
 			if at, have = from, want; !g.readFull(buf[:want], from, &err) {
 				return 0, err
 			}
 		}
-		n, err := g.verifyBlock(buf[from-at : from-at+size])
+		n, err := g.verifyBlock(buf[from-at:from-at+size], work)
 		if err != nil {
 			return 0, g.damaged(fmt.Errorf("block %d at %d: %w", i, from, err))
 		}
@@ -279,11 +285,11 @@ func (g *guardedTable) readFull(b []byte, at int64, err *error) bool {
 // verifyBlock checks one block against its checksum:
 //
 //	entries | offsets of the entries (4 each) | their number (4, BE) | checksum | its length (4, BE)
-func (g *guardedTable) verifyBlock(raw []byte) (keys uint32, err error) {
+func (g *guardedTable) verifyBlock(raw []byte, work *blockBuffer) (keys uint32, err error) {
 	if raw, err = g.decrypt(raw); err != nil {
 		return 0, err
 	}
-	if raw, err = unpackBlock(raw, g.compression); err != nil {
+	if raw, err = work.unpack(raw, g.compression); err != nil {
 		return 0, err
 	}
 	end := len(raw) - 4
@@ -312,15 +318,22 @@ func (g *guardedTable) decrypt(b []byte) ([]byte, error) {
 	return y.XORBlockAllocate(b[:at], g.dataKey, b[at:])
 }
 
-func unpackBlock(b []byte, how options.CompressionType) ([]byte, error) {
+// blockBuffer is what blocks are read into, and unpacked.
+type blockBuffer struct{ read, unpacked []byte }
+
+var blockBuffers = sync.Pool{New: func() any { return new(blockBuffer) }}
+
+func (w *blockBuffer) unpack(b []byte, how options.CompressionType) ([]byte, error) {
 	switch how {
 	case options.None:
 		return b, nil
 	case options.Snappy:
-		if n, err := snappy.DecodedLen(b); err != nil || n > maxTableBlock {
+		n, err := snappy.DecodedLen(b)
+		if err != nil || n > maxTableBlock {
 			return nil, fmt.Errorf("%d bytes unpacked: %w", n, err)
 		}
-		return snappy.Decode(nil, b)
+		w.unpacked = slices.Grow(w.unpacked[:0], n)
+		return snappy.Decode(w.unpacked[:n], b)
 	case options.ZSTD:
 		return y.ZSTDDecompress(nil, b)
 	}

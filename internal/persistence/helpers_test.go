@@ -86,3 +86,9 @@ func randomBytes(seed uint64, n int) []byte {
 	_, _ = r.Read(b)
 	return b
 }
+
+// changesPage is the first page of the changes behind after; more says that there are others up to upTo.
+func changesPage(ctx context.Context, db *DB, prefix []byte, after, upTo uint64, limit int) (changes []Change, more bool, err error) {
+	changes, complete, err := db.Backlog(prefix).Next(ctx, after, upTo, limit)
+	return changes, complete < min(upTo, db.Published()), err
+}

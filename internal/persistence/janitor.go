@@ -46,9 +46,11 @@ func (db *DB) reserveAhead() {
 	db.space.mu.Unlock()
 	if low {
 		db.space.reserve(g, db.opts.Badger)
+		g.tidyHeld()
 	}
 }
 
-func isNoSpace(err error) bool {
+// IsNoSpace says whether err is for want of space, inodes or quota on the disk.
+func IsNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, ErrNoSpace)
 }

@@ -34,13 +34,12 @@ const (
 	maxLogRecordLen = 64 << 20
 )
 
-// verifyLogs reads each log up to its mark. Errors are ErrCorrupt with the path. A
-// log that is gone was flushed into a table.
+// verifyLogs reads each log up to its mark; settleLogs has left only marks of logs that
+// are there. Errors are ErrCorrupt with the path.
 func verifyLogs(dir string, marks map[string]int64) error {
 	for name, mark := range marks {
 		path := filepath.Join(dir, filepath.Base(name))
-		err := verifyLog(path, mark)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := verifyLog(path, mark); err != nil {
 			return fmt.Errorf("%w: %s: %w", ErrCorrupt, path, err)
 		}
 	}
@@ -53,9 +52,6 @@ func verifyLog(path string, mark int64) error {
 		return err
 	}
 	defer f.Close() // only read
-	if info, err := f.Stat(); err != nil || info.Size() == 0 {
-		return err // a crash caught it between its flush and its removal
-	}
 	r := newLogReader(f, logHeaderLen)
 	for r.at < mark {
 		if _, err := r.record(); err != nil {
@@ -66,31 +62,33 @@ func verifyLog(path string, mark int64) error {
 }
 
 // markLogs finds how far each log holds entries up to index. They are complete
-// there, since all of them were applied; what Badger is writing comes behind.
-func (g *generation) markLogs(index uint64, key []byte) (map[string]int64, error) {
+// there, since all of them were applied; what Badger is writing comes behind. held says
+// that each of them has its second name.
+func (g *generation) markLogs(index uint64, key []byte) (marks map[string]int64, held bool, err error) {
 	if g.dir == "" {
-		return nil, nil
+		return nil, false, nil
 	}
 	logs, err := logFiles(g.dir)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	marks := make(map[string]int64, len(logs))
+	marks, held = make(map[string]int64, len(logs)), true
 	for id, size := range logs {
 		if size == 0 {
 			continue
 		}
 		name := logName(id)
+		held = holdLog(filepath.Join(g.dir, name)) == nil && held
 		mark, err := markLog(filepath.Join(g.dir, name), max(g.marks[name], logHeaderLen), index, key)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // flushed meanwhile
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errLogEmpty) {
+			continue // flushed meanwhile: Badger cuts a log to nothing before it removes it
 		}
 		if err != nil {
-			return nil, fmt.Errorf("reading %s: %w", name, err)
+			return nil, false, fmt.Errorf("reading %s: %w", name, err)
 		}
 		marks[name] = mark
 	}
-	return marks, nil
+	return marks, held, nil
 }
 
 // markLog goes on from byte from, where a record begins.
@@ -120,6 +118,9 @@ func markLog(path string, from int64, index uint64, key []byte) (int64, error) {
 // end.
 var errLogRecord = errors.New("no record can be read")
 
+// errLogEmpty: the log has not even a header.
+var errLogEmpty = errors.New("the log is empty")
+
 // logReader reads the records of one log.
 type logReader struct {
 	in        *bufio.Reader
@@ -135,7 +136,9 @@ func newLogReader(f *os.File, at int64) *logReader {
 // unlock finds the key of an encrypted log, without which record tells no version.
 func (r *logReader) unlock(f *os.File, dir string, key []byte) error {
 	var head [logHeaderLen]byte
-	if _, err := f.ReadAt(head[:], 0); err != nil {
+	if _, err := f.ReadAt(head[:], 0); errors.Is(err, io.EOF) {
+		return errLogEmpty
+	} else if err != nil {
 		return err
 	}
 	id := binary.BigEndian.Uint64(head[:])

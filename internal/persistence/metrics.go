@@ -41,10 +41,10 @@ func newMetrics(db *DB) (*metrics, error) {
 		Name: "konsul_persistence_operations_total", Help: "Operations on the engine.",
 	}, []string{"operation", "status"})
 	seconds := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "konsul_persistence_operation_duration_seconds", Help: "How long operations on the engine took.",
+		Name: "konsul_persistence_operation_duration_seconds", Help: "How long operations on the engine took; set and delete: the commits with any in them.",
 		Buckets: prometheus.ExponentialBuckets(2e-6, 4, 13), // 2 us to 33 s
 	}, []string{"operation"})
-	for _, op := range []string{opGet, opScan, opCommit, opChanges, opSnapshot, opReplace, opDigest, opMakeDurable, opCompact, opGC} {
+	for _, op := range []string{opGet, opScan, opCommit, opSet, opDelete, opChanges, opSnapshot, opReplace, opDigest, opMakeDurable, opCompact, opGC} {
 		m.seconds[op] = seconds.WithLabelValues(op)
 	}
 	for _, op := range []string{opGet, opScan, opCommit, opSet, opDelete, opChanges, opSnapshot, opReplace, opDigest, opMakeDurable, opCompact, opGC} {
@@ -115,6 +115,8 @@ func (m *metrics) observe(op string, begin time.Time, err error) {
 	m.done[op].Inc()
 }
 
+// committed counts a commit and what was in it. A set takes as long as the commit that it shares
+// with others, which is timed once, however many there are.
 func (m *metrics) committed(begin time.Time, changes []Change) {
 	deletes := 0
 	for _, c := range changes {
@@ -123,6 +125,14 @@ func (m *metrics) committed(begin time.Time, changes []Change) {
 		}
 	}
 	m.observe(opCommit, begin, nil)
-	m.done[opSet].Add(float64(len(changes) - deletes))
-	m.done[opDelete].Add(float64(deletes))
+	took := time.Since(begin).Seconds()
+	m.shared(opSet, len(changes)-deletes, took)
+	m.shared(opDelete, deletes, took)
+}
+
+func (m *metrics) shared(op string, n int, seconds float64) {
+	if n > 0 {
+		m.done[op].Add(float64(n))
+		m.seconds[op].Observe(seconds)
+	}
 }

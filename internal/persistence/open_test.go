@@ -58,6 +58,12 @@ func TestOpenFindsDamage(t *testing.T) {
 			t.Helper()
 			writeText(t, root, "1/MANIFEST", "hello, this is not one")
 		},
+		"MANIFEST lost": func(t *testing.T, root string) { t.Helper(); removeFile(t, root, "1/MANIFEST") },
+		"MANIFEST and state.json lost": func(t *testing.T, root string) {
+			t.Helper()
+			removeFile(t, root, "1/MANIFEST")
+			removeFile(t, root, "1/state.json")
+		},
 		"a table lost": func(t *testing.T, root string) { t.Helper(); removeFile(t, root, "1/000001.sst") },
 		"a table cut off": func(t *testing.T, root string) {
 			t.Helper()

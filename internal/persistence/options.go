@@ -3,12 +3,15 @@ package persistence
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/neogan74/konsul/internal/failpoint"
 )
 
 // Options configures Open.
@@ -52,8 +55,8 @@ type BadgerOptions struct {
 	MemTableSize int64
 	// ValueLogFileSize bounds a value log file. Ours are empty, see MaxRecordLen.
 	ValueLogFileSize int64
-	// BlockCacheSize is for decompressed blocks of tables. 0 means the default; a
-	// negative size switches the cache off, and compression with it, which needs it.
+	// BlockCacheSize is for decompressed blocks of tables, which are compressed then. With
+	// 0, the default, they are not, and are read where the kernel has them in memory.
 	BlockCacheSize int64
 	// NumMemtables is how many full memtables may wait for their flush.
 	NumMemtables int
@@ -64,23 +67,24 @@ type BadgerOptions struct {
 	PrefetchSize int
 }
 
-// DefaultBadgerOptions are chosen for a small to middling store on a small
-// machine: two cores and 20,000 writes of 256 bytes a second, with which the engine
-// has about 400 MiB from the system (at full speed, 70,000 a second, twice that:
-// Badger keeps a pool of what its table builders grew to). A 16 MiB memtable lasts
-// about 3 s at that rate, and three waiting ones ride out a compaction: the worst
-// commit took 16 ms. Memtables of 8 MiB take no less.
+// DefaultBadgerOptions are chosen for a small to middling store on a small machine. What
+// Badger's table builders take decides about the memory under load: twice a table each, a dozen at
+// a time, and with compression that again. So memtables are as small as the largest
+// entry allows, tables are small (tableSize), and not compressed; reads then need no
+// cache besides the kernel's. An import of ten million keys stays below 300 MB.
 func DefaultBadgerOptions() BadgerOptions {
 	return BadgerOptions{
-		MemTableSize:       16 << 20,
+		MemTableSize:       8 << 20,
 		ValueLogFileSize:   64 << 20,
-		BlockCacheSize:     64 << 20,
-		NumMemtables:       3,
+		NumMemtables:       4,
 		NumLevelZeroTables: 5,
 	}
 }
 
-const minMemTableSize = 8 << 20
+const (
+	minMemTableSize = 8 << 20
+	maxMemTableSize = 1 << 30
+)
 
 // withDefaults fills zero fields.
 func (o BadgerOptions) withDefaults() BadgerOptions {
@@ -92,7 +96,6 @@ func (o BadgerOptions) withDefaults() BadgerOptions {
 	}
 	orInt64(&o.MemTableSize, d.MemTableSize)
 	orInt64(&o.ValueLogFileSize, d.ValueLogFileSize)
-	orInt64(&o.BlockCacheSize, d.BlockCacheSize)
 	if o.NumMemtables == 0 {
 		o.NumMemtables = d.NumMemtables
 	}
@@ -106,7 +109,7 @@ func (o BadgerOptions) withDefaults() BadgerOptions {
 func (o BadgerOptions) Validate() error {
 	o = o.withDefaults()
 	switch {
-	case o.MemTableSize < minMemTableSize || o.MemTableSize > 1<<30:
+	case o.MemTableSize < minMemTableSize || o.MemTableSize > maxMemTableSize:
 		return fmt.Errorf("%w: memtable size %d must be 8 MiB to 1 GiB", ErrBadConfig, o.MemTableSize)
 	case o.ValueLogFileSize < 1<<20 || o.ValueLogFileSize > 1<<30:
 		return fmt.Errorf("%w: value log size %d must be 1 MiB to 1 GiB", ErrBadConfig, o.ValueLogFileSize)
@@ -114,6 +117,8 @@ func (o BadgerOptions) Validate() error {
 		return fmt.Errorf("%w: %d memtables, must be 1 to 64", ErrBadConfig, o.NumMemtables)
 	case o.NumLevelZeroTables < 1 || o.NumLevelZeroTables > 64:
 		return fmt.Errorf("%w: %d level-zero tables, must be 1 to 64", ErrBadConfig, o.NumLevelZeroTables)
+	case o.BlockCacheSize < 0:
+		return fmt.Errorf("%w: block cache of %d bytes", ErrBadConfig, o.BlockCacheSize)
 	case o.PrefetchSize < 0 || o.PrefetchSize > 10000:
 		return fmt.Errorf("%w: prefetch size %d, must be 0 to 10000", ErrBadConfig, o.PrefetchSize)
 	}
@@ -172,7 +177,7 @@ func (o Options) badgerOptions(dir string, log hclog.Logger) badger.Options {
 		WithNumCompactors(2). // the least that Badger takes
 		WithNumGoroutines(2).
 		WithBlockCacheSize(t.BlockCacheSize).
-		WithCompression(options.Snappy).
+		WithCompression(options.None).
 		WithCompactL0OnClose(false).
 		WithValueThreshold(valueThreshold).
 		WithValueLogFileSize(t.ValueLogFileSize).
@@ -185,8 +190,8 @@ func (o Options) badgerOptions(dir string, log hclog.Logger) badger.Options {
 	if o.InMemory {
 		b = b.WithDir("").WithValueDir("")
 	}
-	if t.BlockCacheSize < 0 {
-		b = b.WithBlockCacheSize(0).WithCompression(options.None)
+	if t.BlockCacheSize > 0 {
+		b = b.WithCompression(options.Snappy)
 	}
 	if o.EncryptionKey != nil && !o.InMemory {
 		// Without a cache Badger would decrypt a table's index at every look into it, and
@@ -195,14 +200,21 @@ func (o Options) badgerOptions(dir string, log hclog.Logger) badger.Options {
 			WithIndexCacheSize(encryptedIndexCache).
 			WithBlockCacheSize(max(b.BlockCacheSize, minEncryptedBlockCache))
 	}
+	// A compaction has up to a dozen tables under construction, each in twice its size of
+	// memory, which Badger keeps for the next. Its own rule doubles tables from level to level.
+	b = b.WithBaseTableSize(tableSize)
+	b.TableSizeMultiplier = 1
 	b.BaseLevelSize = int64(math.Max(float64(b.BaseLevelSize), float64(t.MemTableSize)*2))
 	return b
 }
 
+// tableSize is of a table below level zero, in bytes: 250 of them for a GB.
+const tableSize = 4 << 20
+
 // The caches of an encrypted engine, in bytes. A table's index is about 5 % of it.
 const (
 	encryptedIndexCache    = 128 << 20
-	minEncryptedBlockCache = 8 << 20
+	minEncryptedBlockCache = 32 << 20
 )
 
 // badgerLogger sends Badger's log to ours. Its everyday remarks are ours' debug.
@@ -216,6 +228,9 @@ func (l badgerLogger) Infof(f string, a ...any) {
 	}
 }
 func (l badgerLogger) Debugf(f string, a ...any) {
+	if strings.HasPrefix(f, compactionRead) {
+		failpoint.Hit("compact.after-read") // and before the new tables take the old ones' place
+	}
 	if l.log.IsTrace() {
 		l.log.Trace(trimmed(f, a))
 	}

@@ -1,7 +1,6 @@
 package persistence
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -153,8 +152,8 @@ func load(ctx context.Context, dir string, bdb *badger.DB, sr snapshot.Source) (
 		if err != nil {
 			return err
 		}
-		if len(r.Key) > maxStoredKeyLen || len(r.Value) > MaxRecordLen || bytes.HasPrefix(r.Key, []byte("!badger!")) {
-			return fmt.Errorf("%w: record of %d and %d bytes", snapshot.ErrCorrupt, len(r.Key), len(r.Value))
+		if err := checkSize(r); err != nil {
+			return err
 		}
 		badger.KVToBuffer(&pb.KV{Key: r.Key, Value: r.Value, Version: r.Version, StreamId: 1}, buf)
 		if buf.LenNoPadding() < loadChunk {

@@ -124,7 +124,7 @@ func (m *machine) reopen() {
 
 func (m *machine) flatten() {
 	m.t.Helper()
-	if err := m.db.gen.Load().bdb.Flatten(2); err != nil {
+	if err := m.db.gen.Load().bdb.Flatten(1); err != nil {
 		m.t.Fatal(err)
 	}
 }
@@ -186,7 +186,7 @@ func (m *machine) checkPast() {
 		if _, err := m.db.ViewAt(floor - 1); !errors.As(err, &compacted) || compacted.Oldest != floor {
 			m.t.Fatalf("a view below the floor %d: %v", floor, err)
 		}
-		if _, _, err := m.db.Changes(context.Background(), nil, floor-1, m.applied, 10); !errors.Is(err, ErrCompacted) {
+		if _, _, err := changesPage(context.Background(), m.db, nil, floor-1, m.applied, 10); !errors.Is(err, ErrCompacted) {
 			m.t.Fatalf("changes below the floor %d: %v", floor, err)
 		}
 	}
@@ -202,22 +202,27 @@ func (m *machine) checkPages(index uint64) {
 	m.t.Helper()
 	prefix := modelPrefixes[m.r.IntN(len(modelPrefixes))]
 	limit := 1 + m.r.IntN(30)
+	b := m.db.Backlog([]byte(prefix))
+	b.ahead = 1 + m.r.IntN(60)
 	var got []Change
-	for after, more := index, true; more; {
-		var page []Change
-		var err error
-		if page, more, err = m.db.Changes(context.Background(), []byte(prefix), after, m.applied, limit); err != nil {
+	for after := index; after < m.applied; {
+		upTo := m.applied
+		if m.r.IntN(3) == 0 {
+			upTo -= m.r.Uint64N(upTo - after)
+		}
+		page, complete, err := b.Next(context.Background(), after, upTo, limit)
+		if err != nil {
 			m.t.Fatal(err)
 		}
-		if more && len(page) == 0 {
-			m.t.Fatal("an empty page, and more to come")
+		if complete <= after || complete > upTo || len(page) > 0 && page[len(page)-1].Index > complete {
+			m.t.Fatalf("%d changes after %d, complete up to %d of %d", len(page), after, complete, upTo)
 		}
 		if len(page) > limit && page[0].Index != page[len(page)-1].Index {
 			m.t.Fatalf("%d changes of several indexes, limit %d", len(page), limit)
 		}
-		got = append(got, page...)
-		if len(page) > 0 {
-			after = page[len(page)-1].Index
+		got, after = append(got, page...), complete
+		if m.r.IntN(10) == 0 && after > index { // a reader that does not go on where it was
+			b.after = 0
 		}
 	}
 	checkChanges(m.t, "Changes", got, m.model.between(prefix, index, m.applied))

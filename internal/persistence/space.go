@@ -61,6 +61,19 @@ func (o BadgerOptions) spaceFloor(tables int64) int64 {
 	return 2*o.MemTableSize + min(tables, compactionBytes*o.MemTableSize)
 }
 
+// minFiles is how many files there must be room for: what a compaction or a restore
+// begins with fewer, it may not be able to end.
+const minFiles = 128
+
+// freeBytes is what the file system of dir has left for us: nothing without room for files.
+func freeBytes(dir string) (int64, error) {
+	_, free, files, err := DiskSpace(dir)
+	if files < minFiles {
+		free = 0
+	}
+	return free, err
+}
+
 // checkRoom refuses to open an engine where Badger could not even make its files.
 func checkRoom(dir string, o BadgerOptions) error {
 	free, err := freeBytes(dir)
@@ -172,6 +185,9 @@ func allocateLog(path string, create bool, size int64) error {
 		// has a length, and stays.
 		err = errors.Join(err, os.Remove(path))
 	}
+	if err == nil {
+		_ = holdLog(path) // if it cannot be, MakeDurable says so in state.json
+	}
 	return errors.Join(err, f.Close())
 }
 
@@ -243,7 +259,7 @@ func removeEmptyLogs(dir string) error {
 // classifyOpen makes Badger's error at opening one of ours.
 func classifyOpen(dir string, err error) error {
 	switch {
-	case errors.Is(err, os.ErrPermission), isNoSpace(err):
+	case errors.Is(err, os.ErrPermission), IsNoSpace(err):
 		return fmt.Errorf("%s: %w", dir, err)
 	case strings.Contains(err.Error(), "Cannot acquire directory lock"):
 		return fmt.Errorf("%w on %q: another instance of Konsul is running on this data directory: %w", ErrLocked, dir, err)

@@ -2,7 +2,9 @@ package persistence
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"syscall"
 
@@ -19,13 +21,18 @@ func preallocate(f *os.File, n int64) error {
 	return err
 }
 
-// freeBytes is what the file system of dir has left for us.
-func freeBytes(dir string) (int64, error) {
+// DiskSpace is the size of dir's file system and what an ordinary user may still write, in
+// bytes, and how many files it has room for; math.MaxInt64 if it does not count them.
+func DiskSpace(dir string) (total, free, files int64, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, err
+		return 0, 0, 0, fmt.Errorf("measuring free space of %s: %w", dir, err)
 	}
-	return int64(st.Bavail) * st.Bsize, nil
+	files = math.MaxInt64
+	if st.Files > 0 {
+		files = int64(st.Ffree)
+	}
+	return int64(st.Blocks) * st.Bsize, int64(st.Bavail) * st.Bsize, files, nil
 }
 
 func onDisk(info fs.FileInfo) int64 {

@@ -32,7 +32,7 @@ func NewBadgerEngine(dataDir string, syncWrites bool, log hclog.Logger) (*Badger
 
 // NewMemoryEngine makes an empty engine.
 func NewMemoryEngine() *MemoryEngine {
-	small := BadgerOptions{MemTableSize: minMemTableSize, BlockCacheSize: 8 << 20}
+	small := BadgerOptions{MemTableSize: minMemTableSize}
 	db, err := Open(Options{InMemory: true, Badger: small, History: noHistory, standalone: true}, nil)
 	if err != nil {
 		// Nothing but the constants above could make this fail.

@@ -24,6 +24,11 @@ type state struct {
 	Floor uint64 `json:"floor"`
 	// Logs says how many bytes of each memtable's log hold what Durable promises.
 	Logs map[string]int64 `json:"logs,omitempty"`
+	// Held: each log in Logs had a second name when it was noted there; see holdLog.
+	Held bool `json:"held,omitempty"`
+	// MemTableSize is the largest that a memtable with a log here may have been made with;
+	// 0 if an older version wrote this. See drainLogs.
+	MemTableSize int64 `json:"memtable_size,omitempty"`
 	// Damaged, if not empty, is the damage that was found in this engine. Nobody may
 	// use it any more.
 	Damaged string `json:"damaged,omitempty"`
@@ -47,11 +52,15 @@ func (g *generation) writeState() error {
 	if g.dir == "" {
 		return nil
 	}
-	st := state{Durable: g.durable.Load(), Floor: g.floor.Load(), Logs: g.marks}
+	st := state{Durable: g.durable.Load(), Floor: g.floor.Load(), Logs: g.marks, Held: g.held, MemTableSize: g.memTableSize}
 	if err := g.broken.Load(); err != nil {
 		st.Damaged = (*err).Error()
 	}
-	if err := statefile.Write(filepath.Join(g.dir, stateFile), stateFormat, st); err != nil {
+	return st.write(g.dir)
+}
+
+func (st *state) write(dir string) error {
+	if err := statefile.Write(filepath.Join(dir, stateFile), stateFormat, st); err != nil {
 		return fmt.Errorf("writing engine state: %w", err)
 	}
 	return nil

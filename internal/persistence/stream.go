@@ -44,6 +44,7 @@ func (s *SnapshotView) WriteTo(ctx context.Context, w io.Writer, h snapshot.Head
 	if err != nil {
 		return f, err
 	}
+	defer sw.Abort()
 	if h.Since > 0 {
 		err = s.v.increment(ctx, h.Since, sw)
 	} else {
@@ -66,7 +67,7 @@ func (v *View) increment(ctx context.Context, since uint64, sw *snapshot.Writer)
 		return err
 	}
 	defer v.gen.unpin(since)
-	h := historyView{*v}
+	h := historyView{*v, v.index}
 	var last []byte
 	err := h.history(ctx, nil, since, func(item *badger.Item) error {
 		if last != nil && string(item.Key()) == string(last) {
@@ -85,7 +86,7 @@ func (v *View) increment(ctx context.Context, since uint64, sw *snapshot.Writer)
 	if err != nil {
 		return err
 	}
-	return v.checkTables()
+	return v.checkTables(ctx)
 }
 
 // each walks the whole state, in key order. One iterator at one version reads
@@ -107,27 +108,30 @@ func (v *View) each(ctx context.Context, fn func(key, value []byte, version uint
 	if err != nil {
 		return err
 	}
-	return v.checkTables()
+	return v.checkTables(ctx)
 }
 
 // Whole reads all of the engine's tables, and is ErrCorrupt if one of them is damaged: a
 // scan may then have ended early without an error. To be asked after a scan that must be
 // of everything; it costs about a second for each GB.
-func (v *View) Whole() error {
+func (v *View) Whole(ctx context.Context) error {
 	if v.gen == nil {
 		return ErrClosed
 	}
-	return v.checkTables()
+	return v.checkTables(ctx)
 }
 
 // checkTables reads all tables. A Badger iterator ends quietly at a block that it
 // cannot read, so whoever needs the whole state asks here, afterwards, whether it
 // can have been the whole.
-func (v *View) checkTables() error {
+func (v *View) checkTables(ctx context.Context) error {
 	if v.gen.dir == "" {
 		return nil
 	}
-	err := verifyTables(v.gen.dir, v.db.opts.EncryptionKey, true)
+	if err := v.gen.sound(); err != nil {
+		return err
+	}
+	err := verifyTables(ctx, v.gen.dir, v.db.opts.EncryptionKey, true)
 	if errors.Is(err, ErrCorrupt) {
 		v.db.damaged(v.gen, err)
 	}

@@ -1,21 +1,19 @@
 package persistence
 
 import (
-	"encoding/binary"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
-	"github.com/dgraph-io/badger/v4/fb"
 	"github.com/dgraph-io/badger/v4/options"
 	"github.com/dgraph-io/badger/v4/table"
-	"github.com/dgraph-io/ristretto/v2"
 )
 
 // Badger must not be the first to meet a damaged table. It reads tables in
@@ -23,14 +21,14 @@ import (
 // (table.VerifyChecksum uses the block that it could not read, for its message), a
 // short file a log.Fatal (readNoFail), and a bad index a table that is left out with
 // a line in the log (levels.go, "Ignoring table"). And its iterators end quietly at
-// a block that they cannot read. So all tables are read through here, with the same
-// code but in our goroutines, before Badger opens an engine, and by whoever needs
-// the whole state afterwards.
+// a block that they cannot read. So all tables are read through here, in our goroutines,
+// before Badger opens an engine or behind a guard, and by whoever needs the whole state
+// afterwards.
 
 // verifyTables reads every table in dir that the MANIFEST names. live says that
 // the engine is open and may remove tables meanwhile. Errors are ErrCorrupt with
-// the path. key is the engine's EncryptionKey, nil for none.
-func verifyTables(dir string, key []byte, live bool) error {
+// the path, or ctx's. key is the engine's EncryptionKey, nil for none.
+func verifyTables(ctx context.Context, dir string, key []byte, live bool) error {
 	tables, err := manifestTables(dir)
 	if err != nil {
 		return err
@@ -39,8 +37,7 @@ func verifyTables(dir string, key []byte, live bool) error {
 	if err != nil {
 		return err
 	}
-	defer keys.close()
-	// Two at a time at the start, one beside other work; each is held in memory.
+	// Two at a time at the start, one beside other work.
 	places := make(chan struct{}, 2)
 	if live {
 		places = make(chan struct{}, 1)
@@ -49,10 +46,17 @@ func verifyTables(dir string, key []byte, live bool) error {
 	errs := make([]error, len(tables))
 	for i, t := range tables {
 		places <- struct{}{}
+		if errs[i] = ctx.Err(); errs[i] != nil {
+			break
+		}
 		wg.Go(func() {
 			defer func() { <-places }()
-			err := t.verify(keys)
+			err := t.verify(ctx, keys)
 			if err == nil || (live && t.removed(dir)) {
+				return
+			}
+			if ended := ctx.Err(); ended != nil && errors.Is(err, ended) {
+				errs[i] = err // nobody waits any more; that says nothing of the table
 				return
 			}
 			errs[i] = fmt.Errorf("%w: %s: %w", ErrCorrupt, t.path, err)
@@ -79,53 +83,69 @@ type tableFile struct {
 	compression options.CompressionType
 }
 
-// tableKeys are the keys of an engine's tables, which the engine's own key
-// protects, and the cache without which Badger does not read encrypted tables.
+// tableKeys are the keys of an engine's tables, which the engine's own key protects.
 // Nil for an engine that is not encrypted.
-type tableKeys struct {
-	registry *badger.KeyRegistry
-	indexes  *ristretto.Cache[uint64, *fb.TableIndex]
-}
+type tableKeys struct{ registry *badger.KeyRegistry }
 
 func newTableKeys(dir string, key []byte) (*tableKeys, error) {
 	if key == nil {
 		return nil, nil
 	}
 	registry, err := badger.OpenKeyRegistry(badger.KeyRegistryOptions{Dir: dir, ReadOnly: true, EncryptionKey: key})
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, filepath.Join(dir, badger.KeyRegistryFileName), err)
-	}
-	indexes, err := ristretto.NewCache(&ristretto.Config[uint64, *fb.TableIndex]{
-		NumCounters: 1000, MaxCost: encryptedIndexCache, BufferItems: 64,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &tableKeys{registry, indexes}, nil
-}
-
-func (k *tableKeys) close() {
-	if k != nil {
-		k.indexes.Close()
-	}
-}
-
-// open sets what is needed to read a table under the key.
-func (k *tableKeys) open(keyID uint64, o *table.Options) (err error) {
+	path := filepath.Join(dir, badger.KeyRegistryFileName)
 	switch {
-	case keyID == 0:
-		return nil
-	case k == nil:
-		return errors.New("encrypted, and the engine is not")
+	case outOfFiles(err):
+		return nil, fmt.Errorf("reading %s: %w", path, err)
+	case err != nil:
+		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, path, err)
 	}
-	o.IndexCache = k.indexes
-	o.DataKey, err = k.registry.DataKey(keyID)
-	return err
+	return &tableKeys{registry}, nil
+}
+
+// checkManifest finds that the MANIFEST is lost. Without it Badger would begin anew: with
+// no tables, and it removes those that are there. known says that dir has a state.json,
+// which is written after the MANIFEST, as tables and logs are.
+func checkManifest(dir string, known bool) error {
+	path := filepath.Join(dir, badger.ManifestFilename)
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	beside := ""
+	if known {
+		beside = stateFile
+	}
+	for _, pattern := range []string{"*.sst", "*.mem"} {
+		if found, err := filepath.Glob(filepath.Join(dir, pattern)); err != nil {
+			return err
+		} else if len(found) > 0 {
+			beside = filepath.Base(found[0])
+		}
+	}
+	if beside == "" {
+		return nil // the first start
+	}
+	return fmt.Errorf("%w: %s is missing, but %s is there", ErrCorrupt, path, beside)
 }
 
 // manifestTables lists the tables of dir's MANIFEST; none if there is no MANIFEST
-// yet.
+// yet. Badger may be appending to it: what looks damaged is read again before it is
+// believed.
 func manifestTables(dir string) (files []tableFile, err error) {
+	for range manifestTries {
+		if files, err = readManifest(dir); !errors.Is(err, ErrCorrupt) {
+			break
+		}
+		time.Sleep(manifestPause)
+	}
+	return files, err
+}
+
+const (
+	manifestTries = 5
+	manifestPause = 20 * time.Millisecond
+)
+
+func readManifest(dir string) (files []tableFile, err error) {
 	path := filepath.Join(dir, "MANIFEST")
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -135,15 +155,17 @@ func manifestTables(dir string) (files []tableFile, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat() // before it is read: it may grow
+	if err != nil {
+		return nil, err
+	}
 	m, end, err := badger.ReplayManifestFile(f, 0, badger.DefaultOptions(dir))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrCorrupt, path, err)
 	}
 	// Badger takes a length that leads beyond the file's end for what a crash tore, and
 	// forgets all that follows.
-	if info, err := f.Stat(); err != nil {
-		return nil, err
-	} else if end != info.Size() {
+	if end < info.Size() {
 		return nil, fmt.Errorf("%w: %s: what follows byte %d of %d cannot be read", ErrCorrupt, path, end, info.Size())
 	}
 	for id, t := range m.Tables {
@@ -155,52 +177,13 @@ func manifestTables(dir string) (files []tableFile, err error) {
 // verify reads the whole table: every block's checksum, and that it has as many
 // keys as it says. The file is read, not mapped: Badger cuts a table to nothing
 // before it removes it, and a page of a map beyond the end is a SIGBUS.
-func (t tableFile) verify(keys *tableKeys) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("unreadable: %v", p)
-		}
-	}()
-	data, err := os.ReadFile(t.path)
+func (t tableFile) verify(ctx context.Context, keys *tableKeys) error {
+	g, err := openGuarded(t, keys)
 	if err != nil {
 		return err
 	}
-	if err := checkTableEnd(data); err != nil {
-		return err
-	}
-	opts := table.Options{Compression: t.compression, BlockSize: 4096, ChkMode: options.OnBlockRead}
-	if err := keys.open(t.keyID, &opts); err != nil {
-		return err
-	}
-	tbl, err := table.OpenInMemoryTable(data, t.id, &opts)
-	if err != nil {
-		return err
-	}
-	it := tbl.NewIterator(table.NOCACHE)
-	defer func() { err = errors.Join(err, it.Close()) }()
-	n := uint32(0)
-	for it.Rewind(); it.Valid(); it.Next() {
-		n++
-	}
-	if want := tbl.KeyCount(); n != want {
-		return fmt.Errorf("%d keys can be read, it has %d", n, want)
-	}
-	return nil
-}
-
-// checkTableEnd checks the lengths at a table's end, which Badger trusts:
-//
-//	blocks | index | index length (4, BE) | checksum | checksum length (4, BE)
-func checkTableEnd(data []byte) error {
-	rest := int64(len(data))
-	for _, part := range []string{"checksum", "index"} {
-		if rest -= 4; rest < 0 {
-			return fmt.Errorf("cut off before its %s", part)
-		}
-		n := binary.BigEndian.Uint32(data[rest:])
-		if rest -= int64(n); n == 0 || n > math.MaxInt32 || rest < 0 {
-			return fmt.Errorf("%s of %d bytes", part, n)
-		}
+	if err := g.verifyAll(func(int64) error { return ctx.Err() }); err != nil {
+		return errors.Join(err, g.f.Close())
 	}
 	return nil
 }
