@@ -48,7 +48,7 @@ type FSM struct {
 	snapshotIndex atomic.Uint64
 	snapshotTime  atomic.Int64 // unix nanoseconds; 0 = unknown
 
-	// ctx ends with Close and stops a snapshot that is being written.
+	// ctx ends with Close, or before it with StopSnapshots: nothing is streamed any more.
 	ctx    context.Context
 	cancel context.CancelFunc
 }
@@ -90,6 +90,7 @@ func New(db *persistence.DB, log hclog.Logger, reg prometheus.Registerer, opts .
 	if err := f.loadReset(); err != nil {
 		return nil, err
 	}
+	f.hub.oldest = f.reset.Load() // what is below is of another state
 	if err := f.startClock(); err != nil {
 		return nil, err
 	}
@@ -99,6 +100,10 @@ func New(db *persistence.DB, log hclog.Logger, reg prometheus.Registerer, opts .
 	}
 	return f, nil
 }
+
+// StopSnapshots makes snapshots and backups that are being written end at once, without
+// a result, and later ones fail. To be called before Raft is stopped, which waits for them.
+func (f *FSM) StopSnapshots() { f.cancel() }
 
 // Close stops a snapshot in progress and ends all subscriptions and waits with
 // ErrClosed. It does not close the engine. To be called after Raft has stopped,

@@ -1,8 +1,11 @@
 package fsm_test
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/encoding/prototext"
@@ -13,6 +16,7 @@ import (
 	"github.com/neogan74/konsul/fsm/command"
 	"github.com/neogan74/konsul/fsm/fsmtest"
 	"github.com/neogan74/konsul/internal/persistence"
+	"github.com/neogan74/konsul/internal/snapshot"
 )
 
 // history is a random log with what the model makes of it.
@@ -257,6 +261,35 @@ func TestReplayAfterReopening(t *testing.T) {
 	h.checkState(t, m, n)
 }
 
+// restorable says that nothing the state machine writes is refused in a backup.
+func restorable(t *testing.T, sink *fsmtest.Sink) {
+	t.Helper()
+	r, err := snapshot.NewReader(sink.Reader())
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for src := persistence.Checked(r); ; {
+		rec, err := src.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		kind, _, _ := strings.Cut(string(rec.Key), ":")
+		if kind == "sys" {
+			kind, _, _ = strings.Cut(strings.TrimPrefix(string(rec.Key), "sys:"), ":")
+		}
+		seen[kind] = true
+	}
+	for _, kind := range []string{"kv", "svc", "chk", "ses", "time", "lease", "due", "idem", "idem-queue", "idem-window"} {
+		if !seen[kind] {
+			t.Errorf("no record of kind %s to look at", kind)
+		}
+	}
+}
+
 func TestSnapshotAndRestoreInTheMiddle(t *testing.T) {
 	const n, middle = 900, 450
 	h := newHistory(t, 17, n)
@@ -274,6 +307,7 @@ func TestSnapshotAndRestoreInTheMiddle(t *testing.T) {
 		t.Fatal(err)
 	}
 	snap.Release()
+	restorable(t, sink)
 
 	other := fsmtest.New(t)
 	other.ApplyIn(newHistory(t, 99, 200).logs, h.sizes(3, 16)) // to be forgotten

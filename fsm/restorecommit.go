@@ -112,11 +112,14 @@ func (f *FSM) tryCommit(l *raft.Log) (*command.Result, error) {
 	}
 	defer view.Close()
 	res, header, err := f.judge(view, m, l.Index)
-	if res.Code != command.Result_OK || header == nil || err != nil {
+	if err != nil {
+		return nil, err
+	}
+	if res.Code != command.Result_OK || header == nil {
 		f.db.Publish(l.Index)
 		f.applied = max(f.applied, l.Index)
 		f.hub.emit(nil, l.Index)
-		return res, err
+		return res, nil
 	}
 	failpoint.Hit("restore.before-replace")
 	for {
@@ -130,7 +133,7 @@ func (f *FSM) tryCommit(l *raft.Log) (*command.Result, error) {
 			return res, nil
 		}
 		// An entry of the log cannot be refused, so it waits.
-		if !errors.Is(err, persistence.ErrNoSpace) || f.ctx.Err() != nil {
+		if !persistence.IsNoSpace(err) || f.ctx.Err() != nil {
 			return nil, err
 		}
 		f.log.Error("a restore waits for space on the disk", "entry", l.Index, "error", err)
@@ -290,6 +293,7 @@ func (f *FSM) loadReset() error {
 		return err
 	}
 	f.reset.Store(last.Index)
+	f.passed.Store(last.Entry) // it was applied; what came after it is in what is published
 	return nil
 }
 

@@ -17,9 +17,7 @@ var (
 )
 
 // Bounds of one answer of Next, of one look into the ring and of one read of
-// history, in events. One index is never split, so an answer may be longer. A
-// read of history goes over all that is newer than its start, whatever it
-// returns, so it returns more at a time.
+// history, in events. One index is never split, so an answer may be longer.
 const (
 	nextMaxEvents  = 256
 	nextMaxBytes   = 1 << 20
@@ -27,13 +25,15 @@ const (
 	historyMaxRead = 4096
 )
 
-// Subscription is a cursor over the changes that match a filter. It stores no
-// events: a consumer that is slow, or stops reading, costs nothing and is told
-// *persistence.CompactedError when the history has moved past it. One goroutine
-// may use it; Close may be called from any other.
+// Subscription is a cursor over the changes that match a filter. It stores no events, and
+// at most some MB of keys while it is far behind: a consumer that is slow, or stops reading,
+// costs little and is told *persistence.CompactedError when the history has moved past it.
+// One goroutine may use it; Close may be called from any other.
 type Subscription struct {
 	hub *hub
 	w   *watcher
+	// backlog is where the changes are that the ring does not have any more; nil before and after that.
+	backlog *persistence.Backlog
 }
 
 // Subscribe starts a subscription with the first change after index from,
@@ -67,6 +67,7 @@ func (s *Subscription) Next(ctx context.Context) ([]Event, uint64, error) {
 		case err != nil:
 			return nil, 0, err
 		case where.events:
+			s.backlog = nil
 			events, err := decode(slots)
 			return events, where.complete, err
 		case where.history:
@@ -164,13 +165,12 @@ func decode(slots []*slot) ([]Event, error) {
 // ring has reached, and moves the cursor.
 func (s *Subscription) readHistory(ctx context.Context, upTo uint64) ([]Event, uint64, error) {
 	w := s.w
-	changes, more, err := s.hub.db.Changes(ctx, w.stored, w.cursor, upTo, historyMaxRead)
-	if err == nil && more && len(changes) == 0 {
-		err = fmt.Errorf("no progress after index %d", w.cursor)
+	if s.backlog == nil {
+		s.backlog = s.hub.db.Backlog(w.stored)
 	}
-	complete := upTo
-	if more && err == nil {
-		complete = changes[len(changes)-1].Index
+	changes, complete, err := s.backlog.Next(ctx, w.cursor, upTo, historyMaxRead)
+	if err == nil && complete <= w.cursor {
+		err = fmt.Errorf("no progress after index %d", w.cursor)
 	}
 	var events []Event
 	for i := 0; i < len(changes) && err == nil; i++ {
