@@ -4,8 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
-	"sync/atomic"
+	"runtime"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -14,10 +13,6 @@ import (
 	"github.com/neogan74/konsul/fsm/command"
 	"github.com/neogan74/konsul/internal/peer"
 )
-
-// maxInflightBytes bounds the proposals in flight: what is not committed yet
-// stays in memory, here and on the way to the followers.
-const maxInflightBytes = 64 << 20
 
 // Apply makes a command an entry of the log and returns its result when it is
 // applied on the leader. Any node may be asked: it proposes, or forwards to the
@@ -119,17 +114,20 @@ func (s *Store) remoteApply(addr string, err error) error {
 	return fmt.Errorf("%w: asking %s: %w", ErrOutcomeUnknown, addr, err)
 }
 
-// proposal is one command on its way through raft.
-type proposal struct {
-	future raft.ApplyFuture
-	size   int64
-	done   chan struct{}
-	err    error
-	result *command.Result
-}
-
 // propose hands a command to raft, on the leader, and waits for its result.
 func (s *Store) propose(ctx context.Context, data []byte) (*command.Result, error) {
+	runtime.Gosched() // others who are ready may have one for the same batch
+	p, err := s.enter(data)
+	if err != nil {
+		return nil, err
+	}
+	p.done = make(chan struct{})
+	s.gate.put(p)
+	return p.wait(ctx)
+}
+
+// enter takes a place in the gate for a command, on the leader.
+func (s *Store) enter(data []byte) (*proposal, error) {
 	if s.disk.full() {
 		return nil, ErrDiskFull
 	}
@@ -139,106 +137,24 @@ func (s *Store) propose(ctx context.Context, data []byte) (*command.Result, erro
 	if s.jumping() {
 		return nil, fmt.Errorf("%w: a restore is being completed", ErrNotReady)
 	}
-	p := &proposal{size: int64(len(data)), done: make(chan struct{})}
-	if !s.waiter.admit(p.size) {
+	size := int64(len(data))
+	if !s.gate.admit(size) {
 		return nil, ErrOverloaded
 	}
 	// After being admitted: Shutdown closes the door first and then waits until
 	// nobody is inside, because raft forgets what is queued when it stops.
 	if err := s.usable(); err != nil {
-		s.waiter.release(p.size)
+		s.gate.release(size)
 		return nil, err
 	}
-	p.future = s.raft.ApplyLog(raft.Log{Data: data}, enqueueTime(ctx))
-	if refused(p.future) {
-		s.waiter.release(p.size)
-		return settle(p.future)
-	}
-	s.waiter.queue <- p // has room for all that were admitted
-	select {
-	case <-p.done:
-		return p.result, p.err
-	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: %w", ErrOutcomeUnknown, ctx.Err())
-	}
+	return &proposal{data: data}, nil
 }
 
-// refused reports whether raft did not take a proposal at all: then its future is
-// a plain value with the error. Such a proposal must not stand in the queue behind
-// those whose outcome is open.
-func refused(f raft.ApplyFuture) bool { return reflect.TypeOf(f).Kind() == reflect.Struct }
-
-// enqueueTime bounds the wait for raft to take a proposal at all.
+// enqueueTime bounds the wait for raft to take something at all.
 func enqueueTime(ctx context.Context) time.Duration {
 	t, ok := ctx.Deadline()
 	if !ok {
 		return 0
 	}
 	return max(time.Until(t), time.Millisecond)
-}
-
-// proposalWaiter waits for the futures of all proposals, in the order they were
-// made, which is nearly the order they end in. So a caller can leave when its
-// context ends, without a goroutine for each proposal: raft's futures cannot be
-// selected on.
-type proposalWaiter struct {
-	queue chan *proposal
-	depth int64
-	count atomic.Int64
-	bytes atomic.Int64
-	stop  <-chan struct{}
-}
-
-func newProposalWaiter(s *Store) *proposalWaiter {
-	return &proposalWaiter{queue: make(chan *proposal, s.cfg.QueueDepth), depth: int64(s.cfg.QueueDepth), stop: s.stop}
-}
-
-// admit takes a place in the queue; false = full.
-func (w *proposalWaiter) admit(size int64) bool {
-	if w.count.Add(1) > w.depth {
-		w.count.Add(-1)
-		return false
-	}
-	if w.bytes.Add(size) > maxInflightBytes && w.count.Load() > 1 {
-		w.release(size)
-		return false
-	}
-	return true
-}
-
-func (w *proposalWaiter) release(size int64) {
-	w.bytes.Add(-size)
-	w.count.Add(-1)
-}
-
-func (w *proposalWaiter) run() {
-	for {
-		select {
-		case p := <-w.queue:
-			p.result, p.err = settle(p.future)
-			w.release(p.size)
-			close(p.done)
-		case <-w.stop:
-			return
-		}
-	}
-}
-
-// settle waits for a proposal and says what became of it.
-func settle(f raft.ApplyFuture) (*command.Result, error) {
-	err := f.Error()
-	if errors.Is(err, raft.ErrRaftShutdown) && f.Index() == 0 {
-		return nil, ErrShuttingDown // never got an index
-	}
-	if err != nil {
-		return nil, outcome(err)
-	}
-	res, ok := f.Response().(*command.Result)
-	if ok && res.Code == command.Result_RESTORING {
-		return nil, fmt.Errorf("%w: it came between a restore and the index from which that counts", ErrNotReady)
-	}
-	if !ok {
-		return nil, fmt.Errorf("%w: the state machine answered %T", ErrOutcomeUnknown, f.Response())
-	}
-	return res, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/neogan74/konsul/internal/failpoint"
 	"github.com/neogan74/konsul/internal/persistence"
 	"github.com/neogan74/konsul/internal/statefile"
 )
@@ -161,6 +162,10 @@ func (c *checkpoints) due() bool {
 // take makes everything applied durable in the engine and notes it down.
 func (c *checkpoints) take() error {
 	c.mu.Lock()
+	if c.ahead > 0 { // conf is not yet that of the index which the engine shows
+		c.mu.Unlock()
+		return nil
+	}
 	db := c.s.db
 	counts, index := db.Counts(), db.Published()
 	cp := checkpoint{
@@ -178,12 +183,15 @@ func (c *checkpoints) take() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), checkpointTimeout)
 	defer cancel()
+	failpoint.Hit("checkpoint.before-durable")
 	if err := db.MakeDurable(ctx, index); err != nil {
 		return fmt.Errorf("taking a checkpoint: %w", err)
 	}
+	failpoint.Hit("checkpoint.after-durable")
 	if err := statefile.Write(filepath.Join(c.s.cfg.DataDir, checkpointFile), checkpointFormat, cp); err != nil {
 		return fmt.Errorf("taking a checkpoint: %w", err)
 	}
+	failpoint.Hit("checkpoint.after-write")
 	c.mu.Lock()
 	c.last = index
 	c.mu.Unlock()

@@ -97,8 +97,9 @@ func (s *Store) officeTime(first *raft.Log) (int64, error) {
 
 // newestStamp is the newest cluster time in the log up to last.
 func (s *Store) newestStamp(last uint64) (int64, error) {
-	newest, _ := s.fsm.Clock() // of what is applied
-	for i := last; i > s.db.Published(); i-- {
+	published := s.db.Published()
+	newest, _ := s.fsm.Clock() // of what is applied, that at least
+	for i := last; i > published; i-- {
 		var l raft.Log
 		err := s.logs.GetLog(i, &l)
 		if errors.Is(err, raft.ErrLogNotFound) {

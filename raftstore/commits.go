@@ -42,7 +42,13 @@ func decodeReadProof(b []byte) (readProof, error) {
 
 // readProof describes a read index of this leader.
 func (s *Store) readProof(index uint64) readProof {
-	return readProof{index: index, entryTerm: s.logs.termOf(index), term: s.leader.ready()}
+	p := readProof{index: index, term: s.leader.ready()}
+	// A round that began when this node led no more was another leader's: then this
+	// node's own entry at the index may be one that was never committed.
+	if term := s.logs.termOf(index); s.leads(p.term) {
+		p.entryTerm = term
+	}
+	return p
 }
 
 // committed is what a follower has learned from its leader with a read index.

@@ -164,7 +164,7 @@ func (c Config) segmentSize() int {
 		return c.SegmentSize
 	}
 	size := defaultSegmentSize
-	if total, _, err := diskSpace(c.DataDir); err == nil && total > 0 {
+	if total, _, _, err := persistence.DiskSpace(c.DataDir); err == nil && total > 0 {
 		size = min(size, int(total/16))
 	}
 	return max(size, 4*minSegmentSize)

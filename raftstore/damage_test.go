@@ -109,6 +109,69 @@ func TestFlippedBits(t *testing.T) {
 	n.Start()
 }
 
+// A file of the engine is gone from a node that was killed: Badger would open without it,
+// and without what was in it. The engine is made anew.
+func TestRemovedFiles(t *testing.T) {
+	for _, pattern := range []string{"engine/*/MANIFEST", "engine/*/*.mem", "engine/*/state.json"} {
+		t.Run(filepath.Base(pattern), func(t *testing.T) {
+			n := filled(t, true)
+			killed := filepath.Join(t.TempDir(), "killed")
+			if err := os.CopyFS(killed, os.DirFS(n.Config.DataDir)); err != nil {
+				t.Fatal(err)
+			}
+			err := restart(t, n, func(dir string) {
+				remove(t, dir)
+				if err := os.CopyFS(dir, os.DirFS(killed)); err != nil {
+					t.Fatal(err)
+				}
+				found := glob(t, dir, pattern)
+				if len(found) == 0 {
+					t.Fatal("none there")
+				}
+				for _, path := range found {
+					remove(t, path)
+				}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			check(t, n)
+			if left := glob(t, n.Config.DataDir, "engine/1"); len(left) > 0 {
+				t.Error("the damaged engine was kept")
+			}
+		})
+	}
+}
+
+// The log's file is cut off: whatever is found to be missing, the start says that the log
+// is damaged and what can be done.
+func TestCutOffLog(t *testing.T) {
+	n := filled(t, true)
+	for i := range 30 {
+		n.MustPut(fmt.Sprintf("more%d", i), strings.Repeat("v", 1000))
+	}
+	n.Stop()
+	path := glob(t, n.Config.DataDir, "raft/*.wal")[0]
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := len(bytes.TrimRight(whole, "\x00"))
+	for size := 0; size < used; size += 997 {
+		write(t, path, string(whole[:size]))
+		err := n.TryStart()
+		if !errors.Is(err, raftstore.ErrDamaged) || !strings.Contains(err.Error(), "cluster reset") || !strings.Contains(err.Error(), n.Config.DataDir) {
+			t.Errorf("%d of %d bytes: not a clear refusal: %v", size, used, err)
+		}
+		if err == nil {
+			n.Stop()
+		}
+	}
+	write(t, path, string(whole))
+	n.Start()
+	check(t, n)
+}
+
 func flip(t *testing.T, path string, r *rand.Rand) (what string) {
 	t.Helper()
 	b, err := os.ReadFile(path)

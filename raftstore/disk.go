@@ -1,25 +1,19 @@
 package raftstore
 
 import (
-	"fmt"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"golang.org/x/sys/unix"
+
+	"github.com/neogan74/konsul/internal/persistence"
 )
 
 const diskInterval = 200 * time.Millisecond
 
-// diskSpace is the size of dir's file system and what an ordinary user may
-// still write, in bytes.
-func diskSpace(dir string) (total, free int64, err error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, 0, fmt.Errorf("measuring free space of %s: %w", dir, err)
-	}
-	return int64(st.Blocks) * st.Bsize, int64(st.Bavail) * st.Bsize, nil
-}
+// minFiles is how many files a data directory's disk must have room for: the log's next
+// segments, and the tables of a compaction.
+const minFiles = 256
 
 // diskWatch knows whether the data directory's disk is below its floor. With a
 // hysteresis of a quarter: a node that wavers around the floor would hand its
@@ -50,18 +44,19 @@ func (d *diskWatch) check() {
 	if d.floor == 0 || d.dir == "" {
 		return
 	}
-	_, free, err := diskSpace(d.dir)
+	_, free, files, err := persistence.DiskSpace(d.dir)
 	if err != nil {
 		d.log.Warn("free space is unknown", "error", err)
 		return
 	}
 	d.free.Store(free)
-	starved := d.starved != nil && d.starved()
+	crowded := files < minFiles
+	starved := crowded || d.starved != nil && d.starved()
 	switch low := d.low.Load(); {
 	case !low && (starved || free < d.floor):
 		d.low.Store(true)
 		d.log.Error("disk is full: this node takes no writes until space is freed",
-			"dir", d.dir, "free", free, "floor", d.floor, "engine_waits", starved)
+			"dir", d.dir, "free", free, "floor", d.floor, "out_of_inodes", crowded, "engine_waits", starved && !crowded)
 		d.onFull()
 	case low && !starved && free >= d.floor+d.floor/4:
 		d.low.Store(false)

@@ -103,7 +103,14 @@ func TestEncryptedNodes(t *testing.T) {
 		t.Errorf("the old key alone: %v", err)
 	}
 	first.Config.Encryption = masterKeys(t, next)
+	meta := glob(t, first.Config.DataDir, "snapshots/*/meta.json")
+	for _, path := range meta { // made anew from the records, and the files as they are
+		remove(t, path)
+	}
 	first.Start()
+	if again := glob(t, first.Config.DataDir, "snapshots/*/meta.json"); len(meta) == 0 || len(again) < len(meta) {
+		t.Errorf("snapshots' metadata: %v, were %v", again, meta)
+	}
 	c.Leader().MustPut("after", "it")
 	c.CheckEqual()
 	if got := first.MustGet("secret key 1"); got != secret {

@@ -35,9 +35,6 @@ func (s *Store) SetDiskFull(full bool) {
 // Raft is raft itself.
 func (s *Store) Raft() *raft.Raft { return s.raft }
 
-// StallFrom pretends that an append has been under way since a time in unix ns; 0 = none.
-func (s *Store) StallFrom(ns int64) { s.logs.appending.Store(ns) }
-
 // RoundsBegun is the number of read rounds begun so far.
 func (s *Store) RoundsBegun() uint64 { return s.acks.seq.Load() }
 
@@ -95,3 +92,19 @@ func (s *Store) StartedFrom() uint64 { return s.startedFrom }
 
 // ForgetLogCache makes the next reads of the log come from the disk.
 func (s *Store) ForgetLogCache() { s.logs.cache.truncate(0, ^uint64(0)) }
+
+// AgeCheckpoint makes the last checkpoint an hour old.
+func (s *Store) AgeCheckpoint() {
+	s.points.mu.Lock()
+	defer s.points.mu.Unlock()
+	s.points.at = time.Now().Add(-time.Hour)
+}
+
+// SetDiskLow says that the disk is full without handing leadership over.
+func (s *Store) SetDiskLow(low bool) { s.disk.low.Store(low) }
+
+// TermOf is the term of an entry in this node's log, 0 = not there.
+func (s *Store) TermOf(index uint64) uint64 { return s.logs.termOf(index) }
+
+// SetFailing says that the last append failed.
+func (s *Store) SetFailing() { s.logs.failedAt.Store(time.Now().UnixNano()) }

@@ -118,8 +118,20 @@ func holds(path, want string) error {
 }
 
 // NodeIDOf is the name of the node whose data directory dir is, also if one of the
-// files that tell it is damaged.
+// files that tell it is damaged, or MoveAside has moved them and did not end.
 func NodeIDOf(dir string) (string, error) {
+	id, err := nodeIDIn(dir)
+	if err == nil {
+		return id, nil
+	}
+	moving, merr := movingDir(dir)
+	if merr != nil || moving == "" {
+		return "", errors.Join(err, merr)
+	}
+	return nodeIDIn(moving)
+}
+
+func nodeIDIn(dir string) (string, error) {
 	var rec clusterRecord
 	if found, err := statefile.Read(filepath.Join(dir, clusterFile), clusterFormat, &rec); err == nil && found {
 		return rec.NodeID, nil
@@ -310,25 +322,10 @@ func markClean(dir string) error {
 
 // writeDurably replaces a file atomically; it is on disk on return.
 func writeDurably(path string, b []byte) error {
-	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
+	if err := statefile.Replace(path, b); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	return syncDir(filepath.Dir(path))
+	return nil
 }
 
 func syncDir(dir string) error {

@@ -99,8 +99,8 @@ func (s *Store) takeOffice() {
 	}
 	// It counts as a proposal for Shutdown, which waits for those: raft forgets
 	// what is queued when it stops.
-	s.waiter.count.Add(1)
-	defer s.waiter.count.Add(-1)
+	s.gate.count.Add(1)
+	defer s.gate.count.Add(-1)
 	if s.usable() != nil {
 		return
 	}

@@ -69,9 +69,9 @@ type logStore struct {
 	mirror atomic.Pointer[mirror]
 	// appending is when the append in progress began, in unix ns; 0 = none.
 	appending atomic.Int64
-	// failing: the last append failed for another reason than the floor.
-	failing atomic.Bool
-	observe func(entries, bytes int, took time.Duration)
+	// failedAt is when the last append failed for another reason than the floor, in unix ns; 0 = it did not.
+	failedAt atomic.Int64
+	observe  func(entries, bytes int, took time.Duration)
 }
 
 var (
@@ -94,6 +94,8 @@ func openLog(cfg Config, keys *encryption.Directory, log hclog.Logger) (*logStor
 	}
 	fs := &walFS{sync: cfg.SyncWrites, flush: &s.flush, batch: func() uint64 { return s.batch.first }, ended: s.flushed}
 	s.reopen = func() (rawLog, error) {
+		fs.opening.Store(true)
+		defer fs.opening.Store(false)
 		return wal.Open(s.dir,
 			wal.WithSegmentFiler(segment.NewFiler(s.dir, fs)),
 			wal.WithMetaStore(&flushedMeta{MetaStore: &walMeta{}, flush: &s.flush}),
@@ -108,7 +110,7 @@ func openLog(cfg Config, keys *encryption.Directory, log hclog.Logger) (*logStor
 		return nil, fmt.Errorf("%w: opening log %s: %w: %s", ErrDamaged, s.dir, err, wayBack(cfg.DataDir))
 	}
 	if err := s.checkEnd(); err != nil {
-		return nil, errors.Join(fmt.Errorf("%w: %s", err, wayBack(cfg.DataDir)), s.Close())
+		return nil, errors.Join(fmt.Errorf("reading log %s: %w: %s", s.dir, err, wayBack(cfg.DataDir)), s.Close())
 	}
 	return s, nil
 }
@@ -128,17 +130,26 @@ func (s *logStore) checkEnd() error {
 	if err != nil || last == 0 {
 		return err
 	}
-	return s.stored(last, new(raft.Log))
+	return s.present(last)
 }
 
 // check reads every entry from first on.
 func (s *logStore) check(first, last uint64) error {
 	for i := first; i <= last; i++ {
-		if err := s.stored(i, new(raft.Log)); err != nil {
+		if err := s.present(i); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// present reads an entry that the log says it has.
+func (s *logStore) present(index uint64) error {
+	err := s.stored(index, new(raft.Log))
+	if errors.Is(err, raft.ErrLogNotFound) {
+		return fmt.Errorf("%w: log entry %d is missing", ErrDamaged, index)
+	}
+	return err
 }
 
 func (s *logStore) raw() rawLog {
@@ -223,8 +234,10 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	may := s.may.Load()
 	s.flush.ahead, s.flush.left = may != nil && !cut && (*may)(logs), false
 	err := s.store(logs)
-	s.failing.Store(err != nil)
-	if err != nil {
+	if err == nil {
+		s.failedAt.Store(0)
+	} else {
+		s.failedAt.Store(time.Now().UnixNano())
 		s.appending.Store(0)
 		if cut {
 			// Raft would believe in entries that are gone and could not be helped.
@@ -318,7 +331,14 @@ func (s *logStore) DeleteRange(from, to uint64) error {
 	if err != nil {
 		return err
 	}
-	suffix := from > first && from <= last && to >= last
+	if from <= first && to < last {
+		if to--; to < first {
+			return nil
+		}
+	}
+	// A log that begins right behind a snapshot can conflict from its first entry on; what is
+	// removed from the first on because a snapshot covers it begins no later than that.
+	suffix := from <= last && to >= last && (from > first || from > s.covered())
 	if suffix && s.full() {
 		return ErrDiskFull
 	}

@@ -16,8 +16,8 @@ const (
 // of 512 KiB would be 4 GiB.
 type logCache struct {
 	mu    sync.RWMutex
-	ring  [cacheEntries]*raft.Log
-	low   uint64 // lowest index held; low > high means empty
+	ring  [cacheEntries]raft.Log // copies: raft's own are parts of futures, with their answers
+	low   uint64                 // lowest index held; low > high means empty
 	high  uint64
 	bytes int
 }
@@ -30,7 +30,7 @@ func (c *logCache) get(index uint64, into *raft.Log) bool {
 	if index < c.low || index > c.high {
 		return false
 	}
-	*into = *c.ring[index%cacheEntries]
+	*into = c.ring[index%cacheEntries]
 	return true
 }
 
@@ -57,7 +57,7 @@ func (c *logCache) add(logs []*raft.Log) {
 			c.dropLocked()
 		}
 		c.high = l.Index
-		c.ring[l.Index%cacheEntries] = l
+		c.ring[l.Index%cacheEntries] = *l
 		c.bytes += cost(l)
 		for c.bytes > cacheBytes && c.low < c.high {
 			c.dropLocked()
@@ -75,8 +75,8 @@ func (c *logCache) truncate(from, to uint64) {
 	if from > c.low {
 		for c.high >= from { // the end goes: a conflicting suffix
 			slot := &c.ring[c.high%cacheEntries]
-			c.bytes -= cost(*slot)
-			*slot = nil
+			c.bytes -= cost(slot)
+			*slot = raft.Log{}
 			c.high--
 		}
 		return
@@ -88,8 +88,8 @@ func (c *logCache) truncate(from, to uint64) {
 
 func (c *logCache) dropLocked() {
 	slot := &c.ring[c.low%cacheEntries]
-	c.bytes -= cost(*slot)
-	*slot = nil
+	c.bytes -= cost(slot)
+	*slot = raft.Log{}
 	c.low++
 }
 

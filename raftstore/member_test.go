@@ -150,12 +150,18 @@ func TestFullDisk(t *testing.T) {
 func TestHangingDiskCostsTheLeadership(t *testing.T) {
 	c := raftstoretest.New(t, 3, func(_ int, cfg *raftstore.Config) { cfg.StallTimeout = 100 * time.Millisecond })
 	old := c.Leader()
-	old.Store.StallFrom(time.Now().UnixNano())
+	release, ended := make(chan struct{}), make(chan struct{})
+	old.Store.GateSync(func() { <-release })
+	go func() {
+		defer close(ended)
+		_, _ = old.Put("hangs", "1") // nobody can know what becomes of it
+	}()
 	c.Leader(old).MustPut("a", "1")
 	if len(old.Store.Health()) == 0 {
 		t.Error("it says it is well")
 	}
-	old.Store.StallFrom(0)
+	close(release)
+	<-ended
 	if got := old.MustGet("a"); got != "1" {
 		t.Errorf("afterwards it read %q", got)
 	}

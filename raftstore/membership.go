@@ -135,10 +135,36 @@ func (s *Store) Transfer(ctx context.Context, id string) error {
 	}
 	for _, srv := range servers {
 		if srv.ID == id && srv.Voter {
+			if id != s.id.nodeID {
+				if err := s.awaitContact(ctx, id); err != nil {
+					return transferred(err)
+				}
+			}
 			return transferred(await(ctx, s.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(srv.Address))))
 		}
 	}
 	return fmt.Errorf("%w: %s has no vote", ErrNotMember, id)
+}
+
+// awaitContact returns nil if a member answers heartbeats. Raft's replication to one that is
+// away waits (sendWhenUp) and takes no notice of a transfer: a second transfer would hang
+// for as long as that, and the leader refuses every write during a transfer.
+func (s *Store) awaitContact(ctx context.Context, id string) error {
+	limit := time.NewTimer(s.cfg.Election)
+	defer limit.Stop()
+	for {
+		at, moved := s.acks.lastOr(raft.ServerID(id))
+		if time.Since(at) < s.cfg.Election {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-limit.C:
+			return fmt.Errorf("%s does not answer", id)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 func transferred(err error) error {

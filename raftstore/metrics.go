@@ -183,7 +183,7 @@ func (c *stateCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(d.last, float64(s.raft.LastIndex()))
 	gauge(d.contact, max(s.LastContact(), 0).Seconds())
-	gauge(d.queue, float64(s.waiter.count.Load()))
+	gauge(d.queue, float64(s.gate.count.Load()))
 	gauge(d.free, float64(s.disk.free.Load()))
 	gauge(d.snapshot, float64(s.fsm.SnapshotIndex()))
 	gauge(d.clock, time.Duration(s.ClusterTime()).Seconds())

@@ -30,6 +30,9 @@ const restoringSuffix = ".restoring"
 // what is left over.
 func RestoreOffline(ctx context.Context, cfg Config, src snapshot.Source) (clusterID string, err error) {
 	cfg = cfg.withDefaults()
+	if cfg.NodeID != "" && !validID(cfg.NodeID) {
+		return "", fmt.Errorf("%w: the node id %q must be 1 to 128 of A-Z a-z 0-9 . _ -", ErrBadConfig, cfg.NodeID)
+	}
 	final := filepath.Clean(cfg.DataDir)
 	if err := emptyDir(final); err != nil {
 		return "", err
@@ -43,7 +46,7 @@ func RestoreOffline(ctx context.Context, cfg Config, src snapshot.Source) (clust
 			err = errors.Join(err, os.RemoveAll(cfg.DataDir))
 		}
 	}()
-	if clusterID, err = makeDataDir(ctx, cfg, src); err != nil {
+	if clusterID, err = makeDataDir(ctx, cfg, persistence.Checked(src)); err != nil {
 		return "", fmt.Errorf("making a data directory of the backup: %w", err)
 	}
 	failpoint.Hit("offline.before-rename")
@@ -63,8 +66,8 @@ func emptyDir(dir string) error {
 	case err != nil:
 		return fmt.Errorf("looking at the data directory: %w", err)
 	case len(entries) > 0:
-		return fmt.Errorf("%w: %s has %s in it; a backup is restored offline into an empty directory only "+
-			"(into a running cluster without --data-dir)", ErrBadConfig, dir, entries[0].Name())
+		return fmt.Errorf("%w: %s is not empty (%s is there): a backup is restored offline into an empty directory only. "+
+			"Name another one, or restore into the running cluster, without --data-dir", ErrBadConfig, dir, entries[0].Name())
 	}
 	return nil
 }

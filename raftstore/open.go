@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -58,6 +59,12 @@ func (s *Store) open() error {
 	if s.snaps, err = openSnapshots(s.cfg, s.keys, s.log); err != nil {
 		return err
 	}
+	if err := s.endRecovery(); err != nil {
+		return err
+	}
+	if err := stable.forgetHalfBootstrap(s.logs, s.snaps); err != nil {
+		return err
+	}
 	rec := recovery{cfg: s.cfg, keys: s.keys, log: s.log, logs: s.logs, stable: stable, snaps: s.snaps, reg: s.metrics.reg, clean: clean}
 	found, err := rec.run()
 	s.db = found.db
@@ -67,7 +74,7 @@ func (s *Store) open() error {
 	if err := s.id.confirm(found.clusterID); err != nil {
 		return err
 	}
-	if s.fsm, err = fsm.New(s.db, s.log, s.metrics.reg, fsm.WithFatal(s.cfg.Fatal)); err != nil {
+	if s.fsm, err = fsm.New(s.db, s.log, s.metrics.reg, fsm.WithFatal(s.cannotApply)); err != nil {
 		return err
 	}
 	s.logs.applied = s.fsm.LogApplied
@@ -113,6 +120,9 @@ func (s *Store) claim() (clean bool, err error) {
 		if err := refuseUnfinished(dir); err != nil {
 			return false, err
 		}
+		if err := sweepDataDir(dir); err != nil {
+			return false, err
+		}
 	}
 	if s.id, err = loadIdentity(dir, s.cfg.NodeID); err != nil || dir == "" {
 		return true, err
@@ -148,8 +158,15 @@ func (s *Store) connect() (raft.Transport, error) {
 	return s.trans, nil
 }
 
-// mayStand: a node that cannot store entries must not ask for votes.
-func (s *Store) mayStand() bool { return !s.disk.full() && !s.logs.failing.Load() }
+// mayStand: a node that cannot store entries must not ask for votes. After a failed append
+// it may try again later: had all failed, nobody would append, and none find out that its
+// disk works again.
+func (s *Store) mayStand() bool {
+	if s.disk.full() {
+		return false
+	}
+	return time.Since(time.Unix(0, s.logs.failedAt.Load())) > s.cfg.StallTimeout // long ago if it did not fail
+}
 
 func (s *Store) raftConfig(keepEngine bool) *raft.Config {
 	c := raft.DefaultConfig()
@@ -173,7 +190,7 @@ func (s *Store) raftConfig(keepEngine bool) *raft.Config {
 // begin starts this package's goroutines. None is needed for raft to run.
 func (s *Store) begin() {
 	s.reads = newRounds(s)
-	s.waiter = newProposalWaiter(s)
+	s.gate = newGate(s)
 	s.commits = newCommitTeller(s)
 	if s.trans != nil {
 		plain := func(term uint64) bool {
@@ -194,7 +211,7 @@ func (s *Store) begin() {
 	s.disk.onFull, s.disk.starved = s.giveUpLeadership, s.db.ShortOfSpace
 	for _, fn := range []func(){
 		s.watchRestores, s.paceSnapshots,
-		func() { s.disk.run(s.stop) }, s.watchLeadership, s.watchStall, s.watchMembership, s.waiter.run, s.commits.run, ticks.run,
+		func() { s.disk.run(s.stop) }, s.watchLeadership, s.watchStall, s.watchMembership, s.gate.run, s.commits.run, ticks.run,
 		s.points.run, s.check.run, s.overdue,
 	} {
 		s.wg.Add(1)
@@ -262,6 +279,7 @@ func (f *raftFSM) Restore(r io.ReadCloser) error {
 	f.store.points.mu.Lock()
 	err := f.FSM.Restore(r)
 	f.store.points.restored()
+	conf, confIndex := f.store.points.conf, f.store.points.confIndex
 	f.store.points.mu.Unlock()
 	f.store.forsake()
 	if err != nil {
@@ -270,6 +288,9 @@ func (f *raftFSM) Restore(r io.ReadCloser) error {
 	if t := f.store.ticker.Load(); t != nil {
 		f.store.restored()
 		t.applied()
+		if confIndex > 0 { // of a leader; not what a start restores, which may be old
+			f.store.members.note(conf)
+		}
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package raftstore
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/neogan74/konsul/internal/peer"
+	"github.com/neogan74/konsul/internal/persistence"
 )
 
 func logs(from, to uint64, size int) []*raft.Log {
@@ -212,13 +214,20 @@ func TestKth(t *testing.T) {
 	}
 }
 
-func TestAppliedEntriesAreNeverCutOff(t *testing.T) {
-	var ended error
-	s, err := openLog(Config{DataDir: t.TempDir(), SyncWrites: true, Fatal: func(err error) { ended = err }}.withDefaults(), nil, hclog.NewNullLogger())
+// newLog is an empty log on disk.
+func newLog(t *testing.T, fatal func(error)) *logStore {
+	t.Helper()
+	s, err := openLog(Config{DataDir: t.TempDir(), SyncWrites: true, Fatal: fatal}.withDefaults(), nil, hclog.NewNullLogger())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func TestAppliedEntriesAreNeverCutOff(t *testing.T) {
+	var ended error
+	s := newLog(t, func(err error) { ended = err })
 	if err := s.StoreLogs(logs(1, 9, 1)); err != nil {
 		t.Fatal(err)
 	}
@@ -234,6 +243,15 @@ func TestAppliedEntriesAreNeverCutOff(t *testing.T) {
 	}
 	if err := s.DeleteRange(1, 3); err != nil {
 		t.Fatalf("cutting off what a snapshot covers: %v", err)
+	}
+	// The entry at the snapshot's own index stays, or no start could go on from a checkpoint.
+	for range 2 {
+		if first, err := s.FirstIndex(); err != nil || first != 3 {
+			t.Fatalf("the log begins at %d (%v), the snapshot ends at 3", first, err)
+		}
+		if err := s.DeleteRange(3, 3); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -256,11 +274,7 @@ func TestDiskIsFullWhenTheEngineWaits(t *testing.T) {
 
 // A batch that begins where one was left to be synced, and was cut off, is another.
 func TestAppendingEndsWithEachBatch(t *testing.T) {
-	s, err := openLog(Config{DataDir: t.TempDir(), SyncWrites: true}.withDefaults(), nil, hclog.NewNullLogger())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := newLog(t, nil)
 	leads := true
 	s.setMay(func([]*raft.Log) bool { return leads })
 	store := func(from, to uint64) {
@@ -285,4 +299,51 @@ func TestAppendingEndsWithEachBatch(t *testing.T) {
 	}
 	leads = false
 	store(4, 5)
+}
+
+// Damage in the engine that is found while an entry is applied ends the node with the
+// same words as damage that is found elsewhere.
+func TestCannotApplyForDamage(t *testing.T) {
+	var got error
+	s := &Store{cfg: Config{Fatal: func(err error) { got = err }}}
+	s.cannotApply(fmt.Errorf("entry 7: %w", persistence.ErrCorrupt))
+	if !errors.Is(got, ErrDamaged) || !errors.Is(got, persistence.ErrCorrupt) || !strings.Contains(got.Error(), "start the node again") {
+		t.Errorf("got %v", got)
+	}
+	other := errors.New("entry 7 is unknown")
+	if s.cannotApply(other); !errors.Is(got, other) || errors.Is(got, ErrDamaged) {
+		t.Errorf("got %v", got)
+	}
+}
+
+// A log that begins behind a snapshot (as after one was installed) and conflicts with the
+// leader's from its first entry on.
+func TestAppliedEntriesAreNeverCutOffFromTheFirst(t *testing.T) {
+	var ended error
+	s := newLog(t, func(err error) { ended = err })
+	if err := s.StoreLogs(logs(11, 19, 1)); err != nil {
+		t.Fatal(err)
+	}
+	s.covered = func() uint64 { return 10 }
+	s.applied = func() uint64 { return 15 }
+	if err := s.DeleteRange(11, 19); !errors.Is(err, ErrDamaged) || ended == nil {
+		t.Errorf("cutting off what was applied: %v, %v", err, ended)
+	}
+}
+
+// On a full disk nothing is cut off that raft, which believes in it, could not replace.
+func TestAFullDiskCutsNothingOff(t *testing.T) {
+	s := newLog(t, nil)
+	if err := s.StoreLogs(logs(11, 19, 1)); err != nil {
+		t.Fatal(err)
+	}
+	s.covered = func() uint64 { return 10 }
+	s.applied = func() uint64 { return 10 }
+	s.full = func() bool { return true }
+	if err := s.DeleteRange(11, 19); !errors.Is(err, ErrDiskFull) {
+		t.Errorf("cutting a whole log off: %v", err)
+	}
+	if last, err := s.LastIndex(); err != nil || last != 19 {
+		t.Errorf("the last entry is %d, %v", last, err)
+	}
 }

@@ -8,12 +8,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/hashicorp/raft"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/neogan74/konsul/fsm"
+	"github.com/neogan74/konsul/internal/failpoint"
+	"github.com/neogan74/konsul/internal/statefile"
 )
 
 // Recovery is what Recover finds and does.
@@ -67,10 +68,12 @@ func Recover(ctx context.Context, cfg Config, members []Server, confirm func(Rec
 	if r.Backup, err = backUpRaft(cfg.DataDir); err != nil {
 		return r, err
 	}
+	failpoint.Hit("recover.after-backup")
 	term, err := s.applyRest(found, r.Index)
 	if err != nil {
 		return r, err
 	}
+	failpoint.Hit("recover.after-apply")
 	_ = stable // raft keeps its term: nobody may vote in it twice
 	if err := s.startAnew(ctx, conf, r.Index, term); err != nil {
 		return r, fmt.Errorf("%w: what was there before is in %s", err, r.Backup)
@@ -99,6 +102,9 @@ func (s *Store) openAtRest() (found recovered, stable raft.StableStore, err erro
 	if s.snaps, err = openSnapshots(s.cfg, s.keys, s.log); err != nil {
 		return found, nil, err
 	}
+	if err := s.endRecovery(); err != nil {
+		return found, nil, err
+	}
 	rec := recovery{cfg: s.cfg, keys: s.keys, log: s.log, logs: s.logs, stable: stable, snaps: s.snaps, clean: clean}
 	found, err = rec.run()
 	s.db = found.db
@@ -108,7 +114,7 @@ func (s *Store) openAtRest() (found recovered, stable raft.StableStore, err erro
 	if err := s.id.confirm(found.clusterID); err != nil {
 		return found, nil, err
 	}
-	s.fsm, err = fsm.New(s.db, s.log, prometheus.NewRegistry(), fsm.WithFatal(s.cfg.Fatal))
+	s.fsm, err = fsm.New(s.db, s.log, prometheus.NewRegistry(), fsm.WithFatal(s.cannotApply))
 	return found, stable, err
 }
 
@@ -178,7 +184,8 @@ func (s *Store) applyRest(found recovered, last uint64) (term uint64, err error)
 }
 
 // startAnew writes a snapshot of all there is with the new members, and empties the
-// log, which may have configurations in it.
+// log, which may have configurations in it. From the moment that the snapshot has its
+// name it is the truth: a start that finds the record of it ends what was begun.
 func (s *Store) startAnew(ctx context.Context, conf raft.Configuration, last, term uint64) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -193,12 +200,64 @@ func (s *Store) startAnew(ctx context.Context, conf raft.Configuration, last, te
 	if err != nil {
 		return fmt.Errorf("taking a snapshot: %w", err)
 	}
+	path := filepath.Join(s.cfg.DataDir, recoveringFile)
+	if err := statefile.Write(path, recoveringFormat, recovering{Snapshot: sink.ID()}); err != nil {
+		return errors.Join(err, sink.Cancel())
+	}
+	failpoint.Hit("recover.after-record")
 	if err := snap.Persist(sink); err != nil { // finishes or cancels it
 		return fmt.Errorf("taking a snapshot: %w", err)
 	}
+	failpoint.Hit("recover.after-snapshot")
+	return s.endRecovery()
+}
+
+const (
+	recoveringFile   = "recovering.json"
+	recoveringFormat = 1
+)
+
+// recovering says that Recover writes, or has written, a snapshot in which the node's new
+// members are.
+type recovering struct {
+	Snapshot string `json:"snapshot"`
+}
+
+// endRecovery ends a Recover whose snapshot is there: nothing older may be started from.
+// One that did not come so far is forgotten.
+func (s *Store) endRecovery() error {
+	if s.cfg.InMemory {
+		return nil
+	}
+	var rec recovering
+	path := filepath.Join(s.cfg.DataDir, recoveringFile)
+	found, err := statefile.Read(path, recoveringFormat, &rec)
+	if errors.Is(err, statefile.ErrDamaged) {
+		return fmt.Errorf("%w: %w: remove it and repeat `konsul cluster recover`", ErrDamaged, err)
+	}
+	if err != nil || !found {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(s.snaps.dir, filepath.Base(rec.Snapshot))); err == nil {
+		if err := s.forgetLog(); err != nil {
+			return fmt.Errorf("ending a recovery: %w", err)
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("ending a recovery: %w", err)
+	}
+	failpoint.Hit("recover.before-end")
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("ending a recovery: %w", err)
+	}
+	return syncDir(s.cfg.DataDir)
+}
+
+// forgetLog removes the checkpoint and all entries of the log.
+func (s *Store) forgetLog() error {
 	if err := dropCheckpoint(s.cfg.DataDir); err != nil {
 		return err
 	}
+	failpoint.Hit("recover.after-checkpoint")
 	first, err := s.logs.FirstIndex()
 	if err != nil || first == 0 {
 		return err
@@ -246,11 +305,17 @@ func serversOf(conf raft.Configuration) []Server {
 // backUpRaft keeps what Recover changes: the log, the snapshots and the small files
 // beside them. Most of it are links, which take no space until the originals go.
 func backUpRaft(dir string) (string, error) {
-	to := filepath.Join(dir, "before-recovery-"+time.Now().UTC().Format("20060102-150405"))
+	to := unusedName(dir, backupPrefix)
+	making := to + makingSuffix
 	for _, name := range []string{raftDir, snapshotDir, clusterFile, checkpointFile} {
-		if err := keep(filepath.Join(dir, name), filepath.Join(to, name)); err != nil {
+		if err := keep(filepath.Join(dir, name), filepath.Join(making, name)); err != nil {
 			return "", fmt.Errorf("backing up before the recovery: %w", err)
 		}
+		failpoint.Hit("recover.kept." + name)
+	}
+	failpoint.Hit("recover.before-rename")
+	if err := os.Rename(making, to); err != nil {
+		return "", fmt.Errorf("backing up before the recovery: %w", err)
 	}
 	return to, syncDir(dir)
 }
@@ -279,7 +344,18 @@ func keep(from, to string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return err
+	return errors.Join(err, syncDirs(to))
+}
+
+// syncDirs makes the names in and below dir durable, and its own.
+func syncDirs(dir string) error {
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		return syncDir(path)
+	})
+	return errors.Join(err, syncDir(filepath.Dir(dir)))
 }
 
 func copyFile(from, to string) (err error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync/atomic"
 	"time"
 
@@ -53,6 +54,8 @@ func (c *snapshotCheck) run() {
 			c.bad = append(c.bad, c.newest.ID)
 		case errors.Is(err, ErrShuttingDown):
 			return
+		case errors.Is(err, fs.ErrNotExist) && c.s.fsm.SnapshotIndex() > c.newest.Index:
+			c.s.log.Info("the snapshot of the start was replaced before it was verified", "id", c.newest.ID)
 		case err != nil:
 			c.s.log.Warn("the newest snapshot was not verified", "id", c.newest.ID, "error", err)
 		default:

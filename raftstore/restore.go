@@ -13,6 +13,7 @@ import (
 
 	"github.com/neogan74/konsul/fsm/command"
 	"github.com/neogan74/konsul/internal/failpoint"
+	"github.com/neogan74/konsul/internal/persistence"
 	"github.com/neogan74/konsul/internal/snapshot"
 )
 
@@ -38,7 +39,7 @@ func (s *Store) Restore(ctx context.Context, src snapshot.Source) (uint64, error
 	}
 	defer s.restoring.Store(nil)
 	u := &upload{apply: s.persist, id: id, node: s.id.nodeID, sum: sha256.New()}
-	index, err := u.run(ctx, src)
+	index, err := u.run(ctx, persistence.Checked(src))
 	if err != nil {
 		return 0, err
 	}
@@ -126,7 +127,7 @@ type upload struct {
 // the state is src's.
 func ProposeRestore(ctx context.Context, src snapshot.Source, node string, apply func(context.Context, *command.Restore) (*command.Result, error)) (uint64, error) {
 	u := &upload{apply: apply, id: newRestoreID(), node: node, sum: sha256.New()}
-	return u.run(ctx, src)
+	return u.run(ctx, persistence.Checked(src))
 }
 
 func (u *upload) run(ctx context.Context, src snapshot.Source) (index uint64, err error) {

@@ -79,21 +79,62 @@ func (e *remoteError) Error() string { return "leader: " + e.text }
 func (e *remoteError) Unwrap() error { return e.is }
 
 func (s *Store) registerMethods() {
-	s.server.Handle(methodApply, s.handleApply)
+	s.server.HandleBatch(methodApply, s.handleApplies)
 	s.server.Handle(methodReadIndex, s.handleReadIndex)
 	s.server.Handle(methodMember, s.handleMember)
 	s.server.Handle(methodApplied, s.handleApplied)
 }
 
-// handleApply proposes for another node. It never forwards: the caller looks
-// for the leader again.
+// handleApplies proposes for another node what it sent together. It never
+// forwards: the caller looks for the leader again.
+func (s *Store) handleApplies(requests []*peer.Request) {
+	if !s.servesAtOnce(requests[0].From()) {
+		for _, r := range requests {
+			r.Handle(s.handleApply)
+		}
+		return
+	}
+	batch := make([]*proposal, 0, len(requests))
+	for _, r := range requests {
+		p, err := s.enterRemote(r)
+		if err != nil {
+			r.Answer(nil, EncodeError(err))
+			continue
+		}
+		batch = append(batch, p)
+	}
+	if len(batch) < len(requests) {
+		requests[0].Flush()
+	}
+	s.gate.put(batch...)
+}
+
+func (s *Store) enterRemote(r *peer.Request) (*proposal, error) {
+	if err := decodable(r.Body); err != nil {
+		return nil, err
+	}
+	p, err := s.enter(r.Body)
+	if err == nil {
+		p.remote = r
+	}
+	return p, err
+}
+
+// decodable: what cannot be decoded would end every replica that applies it.
+func decodable(body []byte) error {
+	if _, err := command.Decode(body); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotReady, err)
+	}
+	return nil
+}
+
+// handleApply is handleApplies for one, when it may have to wait before it is served.
 func (s *Store) handleApply(ctx context.Context, from string, body []byte) ([]byte, error) {
 	if err := s.serves(ctx, from); err != nil {
 		return nil, EncodeError(err)
 	}
-	// What cannot be decoded would end every replica that applies it.
-	if _, err := command.Decode(body); err != nil {
-		return nil, EncodeError(fmt.Errorf("%w: %w", ErrNotReady, err))
+	if err := decodable(body); err != nil {
+		return nil, EncodeError(err)
 	}
 	ctx, cancel := s.withDeadline(ctx)
 	defer cancel()
@@ -148,6 +189,16 @@ func (s *Store) serves(ctx context.Context, from string) error {
 		return fmt.Errorf("%w: %s", ErrNotMember, from)
 	}
 	return ErrNotReady
+}
+
+// servesAtOnce is serves for a node that is known and needs no proof.
+func (s *Store) servesAtOnce(from string) bool {
+	select {
+	case <-s.up:
+	default:
+		return false
+	}
+	return s.usable() == nil && s.raft.State() == raft.Leader && s.isMember(from)
 }
 
 func (s *Store) isMember(id string) bool {

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/neogan74/konsul/internal/encryption"
+	"github.com/neogan74/konsul/internal/failpoint"
 	"github.com/neogan74/konsul/internal/persistence"
 )
 
@@ -30,6 +31,7 @@ func (s *Store) openEncryption() error {
 		return fmt.Errorf("encryption at rest: %w", err)
 	}
 	if replaced != "" {
+		failpoint.Hit("keys.after-replace")
 		s.log.Info("the master key was replaced; the old one can leave this node's key file unless backups need it",
 			"old", replaced, "new", s.cfg.Encryption.ID())
 	}

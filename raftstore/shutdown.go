@@ -35,9 +35,10 @@ func (s *Store) Close() error {
 }
 
 func (s *Store) shutdown(ctx context.Context) error {
-	close(s.closing) // 1. new requests are refused; those under way go on
-	s.handOver(ctx)  // 2. so that the others need not wait for an election
-	s.drain(ctx)     // 3. raft forgets futures that are queued when it stops
+	close(s.closing)      // 1. new requests are refused; those under way go on
+	s.handOver(ctx)       // 2. so that the others need not wait for an election
+	s.drain(ctx)          // 3. raft forgets futures that are queued when it stops
+	s.fsm.StopSnapshots() // 4. raft would wait for one to be written
 	errs := []error{s.disconnect()}
 	errs = append(errs, s.stopRaft())
 	close(s.stop)
@@ -81,7 +82,7 @@ func (s *Store) drain(ctx context.Context) {
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for s.waiter.count.Load() > 0 || s.reads.busy() {
+	for s.gate.count.Load() > 0 || s.reads.busy() {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

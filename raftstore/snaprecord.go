@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc64"
 	"io"
 	"os"
 	"path/filepath"
@@ -37,18 +36,27 @@ type snapRecord struct {
 	Header             snapshot.Header    `json:"header"`
 }
 
-var errSnapRecord = errors.New("its metadata is damaged")
+var (
+	errSnapRecord = errors.New("its metadata is damaged")
+	// errSnapMeta: raft's metadata are, and the record is not.
+	errSnapMeta = fmt.Errorf("%w: %s does not agree with %s", errSnapRecord, snapMetaFile, snapRecordFile)
+)
+
+// readRecord reads a snapshot's record against its checksum.
+func (s *snapshotStore) readRecord(id string) (rec snapRecord, err error) {
+	found, err := statefile.Read(filepath.Join(s.dir, id, snapRecordFile), snapRecordFormat, &rec)
+	if err == nil && !found {
+		err = fmt.Errorf("%w: %s is missing", errSnapRecord, snapRecordFile)
+	}
+	return rec, err
+}
 
 // glance checks a snapshot without reading it: that its metadata is what was
 // written. Its data may be damaged nevertheless; verify knows.
 func (s *snapshotStore) glance(meta *raft.SnapshotMeta) (snapshot.Header, error) {
-	var rec snapRecord
-	found, err := statefile.Read(filepath.Join(s.dir, meta.ID, snapRecordFile), snapRecordFormat, &rec)
+	rec, err := s.readRecord(meta.ID)
 	if err != nil {
 		return snapshot.Header{}, err
-	}
-	if !found {
-		return snapshot.Header{}, fmt.Errorf("%w: %s is missing", errSnapRecord, snapRecordFile)
 	}
 	want, err := json.Marshal(rec.Configuration)
 	if err != nil {
@@ -59,7 +67,7 @@ func (s *snapshotStore) glance(meta *raft.SnapshotMeta) (snapshot.Header, error)
 		return snapshot.Header{}, err
 	}
 	if rec.Index != meta.Index || rec.Term != meta.Term || rec.ConfigurationIndex != meta.ConfigurationIndex || !bytes.Equal(want, have) {
-		return snapshot.Header{}, fmt.Errorf("%w: %s does not agree with %s", errSnapRecord, snapMetaFile, snapRecordFile)
+		return snapshot.Header{}, errSnapMeta
 	}
 	if info, err := os.Stat(filepath.Join(s.dir, meta.ID, snapDataFile)); err != nil || info.Size() < meta.Size {
 		return snapshot.Header{}, fmt.Errorf("%w: %s is missing or cut off", errSnapRecord, snapDataFile)
@@ -105,6 +113,9 @@ func (k *sink) recordOf() error {
 // Write implements io.Writer.
 func (k *sink) Write(b []byte) (int, error) {
 	n, err := k.SnapshotSink.Write(b)
+	if k.pace != nil {
+		k.pace.Grown(n)
+	}
 	if room := snapHeadLen - len(k.head); room > 0 && n > 0 {
 		k.head = append(k.head, b[:min(n, room)]...)
 	}
@@ -118,7 +129,7 @@ func (s *snapshotStore) verifySlowly(id string, rate int64, stop <-chan struct{}
 	if err != nil {
 		return nil, err
 	}
-	var meta struct{ CRC []byte }
+	var meta fileMeta
 	if err := json.Unmarshal(b, &meta); err != nil {
 		return fmt.Errorf("%s: %w", snapMetaFile, err), nil
 	}
@@ -127,7 +138,7 @@ func (s *snapshotStore) verifySlowly(id string, rate int64, stop <-chan struct{}
 		return nil, err
 	}
 	defer f.Close() // only read
-	sum := crc64.New(crc64.MakeTable(crc64.ECMA))
+	sum := newFileSum()
 	buf := make([]byte, 1<<20)
 	for {
 		n, err := f.Read(buf)

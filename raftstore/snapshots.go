@@ -16,6 +16,7 @@ import (
 	"github.com/neogan74/konsul/fsm"
 	"github.com/neogan74/konsul/internal/encryption"
 	"github.com/neogan74/konsul/internal/snapshot"
+	"github.com/neogan74/konsul/internal/writeback"
 )
 
 const tmpSuffix = ".tmp"
@@ -120,9 +121,17 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 	if err != nil {
 		return nil, err
 	}
-	return &sink{SnapshotSink: inner, store: s, record: snapRecord{
+	k := &sink{SnapshotSink: inner, store: s, record: snapRecord{
 		Index: index, Term: term, Configuration: conf, ConfigurationIndex: confIndex,
-	}}, nil
+	}}
+	if s.dir == "" {
+		return k, nil
+	}
+	if k.data, err = os.Open(filepath.Join(k.tmp(), snapDataFile)); err != nil {
+		return nil, errors.Join(fmt.Errorf("making snapshot: %w", err), k.Cancel())
+	}
+	k.pace = writeback.NewPacer(k.data)
+	return k, nil
 }
 
 // Open implements raft.SnapshotStore; fsm.Restore finds the index behind raft's wrappers.
@@ -151,6 +160,9 @@ type sink struct {
 	record snapRecord
 	head   []byte // the first bytes that were written
 	done   bool
+	// data is the file below SnapshotSink, and pace has it written back; nil in memory.
+	data *os.File
+	pace *writeback.Pacer
 }
 
 // Close finalises the snapshot. Raft truncates its log after it.
@@ -159,6 +171,9 @@ func (k *sink) Close() error {
 		return nil
 	}
 	k.done = true
+	if k.data != nil {
+		defer k.data.Close() // only read
+	}
 	if k.store.dir != "" {
 		err := k.recordOf()
 		if err == nil {
@@ -183,6 +198,9 @@ func (k *sink) Cancel() error {
 		return nil
 	}
 	k.done = true
+	if k.data != nil {
+		defer k.data.Close()
+	}
 	err := k.SnapshotSink.Cancel()
 	k.remove() // raft's store leaves it behind if the last bytes did not fit on the disk
 	return err

@@ -46,6 +46,25 @@ func newStableStore(live func() raft.StableStore) (*stableStore, error) {
 	return &stableStore{live: live, term: term}, nil
 }
 
+// forgetHalfBootstrap takes a node for new whose term is 1 and that has neither entries nor
+// a snapshot nor a vote. Raft bootstraps by writing the term 1, then the first entry; a
+// crash came in between. No leader is of that term: the first election is for term 2.
+func (s *stableStore) forgetHalfBootstrap(logs *logStore, snaps *snapshotStore) error {
+	last, err := logs.LastIndex()
+	if err != nil || last > 0 || s.term != 1 {
+		return err
+	}
+	list, err := snaps.List()
+	if err != nil || len(list) > 0 {
+		return err
+	}
+	if term, _, err := s.vote(); err != nil || term > 0 {
+		return err
+	}
+	s.term = 0
+	return nil
+}
+
 // notFoundText is how raft's stores say that a key is absent.
 const notFoundText = "not found"
 
@@ -93,7 +112,12 @@ func (s *stableStore) Set(key, val []byte) error {
 
 // GetUint64 implements raft.StableStore.
 func (s *stableStore) GetUint64(key []byte) (uint64, error) {
-	if !bytes.Equal(key, keyLastVoteTerm) {
+	switch {
+	case bytes.Equal(key, keyCurrentTerm):
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.term, nil
+	case !bytes.Equal(key, keyLastVoteTerm):
 		return s.live().GetUint64(key)
 	}
 	term, _, err := s.vote()

@@ -55,7 +55,7 @@ func (s *Store) Health() []string {
 	}
 	if s.stalled.Load() {
 		out = append(out, "appending to the log hangs")
-	} else if s.logs.failing.Load() {
+	} else if s.logs.failedAt.Load() != 0 {
 		out = append(out, "the last append to the log failed")
 	}
 	if _, _, ok := s.Leader(); !ok {

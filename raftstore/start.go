@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/neogan74/konsul/internal/encryption"
+	"github.com/neogan74/konsul/internal/failpoint"
 	"github.com/neogan74/konsul/internal/persistence"
 	"github.com/neogan74/konsul/internal/snapshot"
 	"github.com/neogan74/konsul/internal/statefile"
@@ -172,6 +173,9 @@ func (s snapshots) index() uint64 { return max(s.newest, s.good()) }
 
 // glance looks at the snapshots without reading them.
 func (r *recovery) glance() (snapshots, error) {
+	if err := r.snaps.mend(); err != nil {
+		return snapshots{}, err
+	}
 	list, err := r.snaps.List()
 	if err != nil {
 		return snapshots{}, fmt.Errorf("listing snapshots: %w", err)
@@ -207,6 +211,7 @@ func (s *snapshots) pick(check func(*raft.SnapshotMeta) (snapshot.Header, error)
 		}
 		if err == nil {
 			s.meta, s.header = meta, h
+			s.bad = slices.DeleteFunc(s.bad, func(id string) bool { return id == meta.ID })
 			return nil
 		}
 		if !slices.Contains(s.bad, meta.ID) {
@@ -218,14 +223,20 @@ func (s *snapshots) pick(check func(*raft.SnapshotMeta) (snapshot.Header, error)
 }
 
 // verify reads snapshots until one is whole, and sees to it that the log goes on
-// from there.
+// from there. A snapshot whose record is gone or damaged is not worse for it, but raft's
+// metadata that contradict a good record are: their configuration has no other checksum.
 func (r *recovery) verify(s snapshots) (snapshots, error) {
-	before := s.meta
 	err := s.pick(func(meta *raft.SnapshotMeta) (snapshot.Header, error) {
-		if before != nil && r.snaps.dir != "" && slices.Contains(s.bad, meta.ID) {
-			return snapshot.Header{}, s.badErr
+		if r.snaps.dir != "" {
+			if _, err := r.snaps.glance(meta); errors.Is(err, errSnapMeta) {
+				return snapshot.Header{}, err
+			}
 		}
-		return r.snaps.verify(meta.ID)
+		h, err := r.snaps.verify(meta.ID)
+		if err != nil && r.snaps.dir != "" && r.snaps.mendOne(meta.ID) == nil { // it was raft's checksum
+			h, err = r.snaps.verify(meta.ID)
+		}
+		return h, err
 	})
 	if err != nil {
 		return s, err
@@ -292,9 +303,11 @@ func (r *recovery) engine(snapIndex uint64) (db *persistence.DB, fresh bool, err
 			return nil, false, fmt.Errorf("closing engine: %w", err)
 		}
 	}
+	failpoint.Hit("engine.before-reset")
 	if err := persistence.Reset(r.cfg.DataDir); err != nil {
 		return nil, false, fmt.Errorf("making a new engine: %w", err)
 	}
+	failpoint.Hit("engine.after-reset")
 	db, err = r.open()
 	return db, true, err
 }
@@ -309,6 +322,18 @@ func (r *recovery) open() (*persistence.DB, error) {
 
 // engineDamaged hears of damage in the engine of a node that runs. It must not go on:
 // some of what it would say is lost. The engine is condemned already.
-func (r *recovery) engineDamaged(err error) {
-	r.cfg.Fatal(fmt.Errorf("%w: %w: start the node again: it makes its engine anew from its newest snapshot and the log", ErrDamaged, err))
+func (r *recovery) engineDamaged(err error) { r.cfg.Fatal(startAgain(err)) }
+
+// cannotApply hears of an entry that cannot be applied: perhaps because of damage in
+// the engine, of which engineDamaged hears, too, but not always first.
+func (s *Store) cannotApply(err error) {
+	if errors.Is(err, persistence.ErrCorrupt) {
+		err = startAgain(err)
+	}
+	s.cfg.Fatal(err)
+}
+
+// startAgain is what a person can do about a node whose engine was found damaged.
+func startAgain(err error) error {
+	return fmt.Errorf("%w: %w: start the node again: it makes its engine anew from its newest snapshot and the log", ErrDamaged, err)
 }

@@ -46,7 +46,7 @@ type Store struct {
 	reads   *rounds
 	fresh   *freshness // by what was heard of the leader
 	proved  *freshness // by what was asked of it
-	waiter  *proposalWaiter
+	gate    *gate
 	commits *commitTeller
 	clock   *clusterClock
 	// ticker is nil until the node is open: raft applies entries before.

@@ -201,6 +201,14 @@ func refuseUnfinished(dir string) error {
 		return fmt.Errorf("%w: %s holds a sync that did not finish (it has the file %s), and not all of the data: "+
 			"sync again from the node in memory, or empty the directory to start anew", ErrDamaged, dir, syncingFile)
 	}
+	moving, err := movingDir(dir)
+	if err != nil {
+		return err
+	}
+	if moving != "" {
+		return fmt.Errorf("%w: `konsul cluster reset` was interrupted while it moved the data to %s: repeat it: %s",
+			ErrDamaged, moving, wayBack(dir))
+	}
 	return nil
 }
 
@@ -324,7 +332,9 @@ func (m *mirror) cut(s *Store, index uint64) error {
 		if err := m.logs.DeleteRange(m.first, to); err != nil {
 			return err
 		}
-		m.first = to + 1
+		if m.first, err = m.logs.FirstIndex(); err != nil {
+			return err
+		}
 	}
 	m.snaps.reap(m.first)
 	return nil

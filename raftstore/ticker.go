@@ -174,8 +174,8 @@ func (t *ticker) tick(term uint64, due int64) (more bool, err error) {
 		return false, ErrDiskFull
 	}
 	// It counts as a proposal for Shutdown, which waits for those.
-	s.waiter.count.Add(1)
-	defer s.waiter.count.Add(-1)
+	s.gate.count.Add(1)
+	defer s.gate.count.Add(-1)
 	if err := s.usable(); err != nil {
 		return false, err
 	}

@@ -107,6 +107,9 @@ func (t *transport) pass(rpc raft.RPC) {
 // tell hands raft a message of the leader that came another way, and says whether
 // raft took it.
 func (t *transport) tell(m *raft.AppendEntriesRequest) bool {
+	if t.flush.all() != nil { // like pump
+		return false
+	}
 	back := make(chan raft.RPCResponse, 1)
 	t.pass(raft.RPC{Command: m, RespChan: back})
 	select {

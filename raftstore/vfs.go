@@ -25,6 +25,9 @@ type walFS struct {
 	// batch is the first entry of the batch being written; ended hears of its sync.
 	batch func() uint64
 	ended func(error)
+	// opening: raft-wal goes through the last segment. What it reads then is no frame, but
+	// the last batch, of whatever length.
+	opening atomic.Bool
 }
 
 var _ types.VFS = (*walFS)(nil)
@@ -155,6 +158,9 @@ var _ io.ReaderAt = (*walFile)(nil)
 // ReadAt implements io.ReaderAt.
 func (f *walFile) ReadAt(b []byte, off int64) (int, error) {
 	if len(b) != walFrameLen {
+		if f.fs.opening.Load() {
+			return f.File.ReadAt(b, off)
+		}
 		return readFrame(f.File, b, off)
 	}
 	if at := off - f.aheadAt; at < 0 || at+walFrameLen > int64(len(f.ahead)) {

@@ -179,8 +179,8 @@ func (f *freshness) recentLocked(at time.Time) bool {
 func (f *freshness) settleLocked(s *Store) {
 	for len(f.marks) > 0 {
 		commit := f.marks[0].commit
-		if commit > s.raft.LastIndex() {
-			return // not even received
+		if commit > s.raft.CommitIndex() {
+			return // what is here may not be what was committed
 		}
 		index, err := s.logs.settled(commit, s.db.Published)
 		if err != nil || index > s.db.Published() {

@@ -38,6 +38,9 @@ func (m *walMeta) Load(dir string) (types.PersistentState, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.path = filepath.Join(dir, walMetaFile)
+	if err := statefile.Sweep(dir); err != nil {
+		return types.PersistentState{}, err
+	}
 	found, err := statefile.Read(m.path, walMetaFormat, &m.rec)
 	if err != nil {
 		return types.PersistentState{}, err

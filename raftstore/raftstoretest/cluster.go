@@ -57,7 +57,7 @@ func Config(t testing.TB, id string) raftstore.Config {
 		NodeID: id, DataDir: filepath.Join(t.TempDir(), id), BindAddr: "127.0.0.1:0", SyncWrites: true,
 		Heartbeat: 500 * time.Millisecond, Election: 500 * time.Millisecond, LeaderLease: 500 * time.Millisecond,
 		CommitTimeout: 10 * time.Millisecond, SegmentSize: 1 << 20,
-		Badger: persistence.BadgerOptions{MemTableSize: 8 << 20, BlockCacheSize: 8 << 20},
+		Badger: persistence.BadgerOptions{MemTableSize: 8 << 20},
 		Logger: out,
 		Fatal:  func(err error) { panic(fmt.Sprintf("node %s: %v", id, err)) },
 	}
