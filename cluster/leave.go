@@ -87,7 +87,7 @@ func (m *Manager) remove(ctx context.Context, s raftstore.Server) error {
 func (m *Manager) tellRemoved(ctx context.Context, s raftstore.Server) {
 	ctx, cancel := context.WithTimeout(ctx, m.time.ask)
 	defer cancel()
-	if _, err := call[none](ctx, m, s.Address, methodRemoved, none{}); err != nil {
+	if _, err := call[none](ctx, m, s.Address, methodRemoved, idRequest{ID: s.ID}); err != nil {
 		m.log.Debug("removed node does not answer", "node", s.ID, "error", err)
 	}
 }

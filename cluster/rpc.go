@@ -17,7 +17,7 @@ const (
 	methodLeave    uint16 = 102 // idRequest -> none; leader
 	methodTransfer uint16 = 103 // idRequest -> idRequest (who leads now); leader
 	methodSnapshot uint16 = 104 // none -> indexResponse; leader
-	methodRemoved  uint16 = 105 // none -> none; the leader tells a node that it was removed
+	methodRemoved  uint16 = 105 // idRequest -> none; the leader tells a node that it was removed
 )
 
 type idRequest struct {
@@ -49,7 +49,15 @@ func (m *Manager) register(s *peer.Server) {
 	s.Handle(methodLeave, handler(leading(m, m.leaveHere)))
 	s.Handle(methodTransfer, handler(leading(m, m.transferHere)))
 	s.Handle(methodSnapshot, handler(leading(m, m.snapshotHere)))
-	s.Handle(methodRemoved, handler(func(context.Context, none) (none, error) { return none{}, m.markRemoved() }))
+	s.Handle(methodRemoved, handler(m.removedHere))
+}
+
+// removedHere hears of this node's removal. Another node may have the address by now.
+func (m *Manager) removedHere(_ context.Context, req idRequest) (none, error) {
+	if req.ID != "" && req.ID != m.cfg.NodeID { // "": an older version
+		return none{}, fmt.Errorf("%s: %w", req.ID, ErrUnknownMember)
+	}
+	return none{}, m.markRemoved()
 }
 
 // handler makes a peer handler of a function.

@@ -181,7 +181,10 @@ const maxListed = 10_000
 
 // List describes all backups in the directory, the oldest first. It reads only their
 // headers; Inspect verifies. What is no backup is left out.
-func (d *Dir) List() ([]Info, error) {
+func (d *Dir) List() ([]Info, error) { return d.list(".", maxListed) }
+
+// list is List of what is in the directory below, and at most so many.
+func (d *Dir) list(below string, most int) ([]Info, error) {
 	root, err := d.root(false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -191,7 +194,7 @@ func (d *Dir) List() ([]Info, error) {
 	}
 	defer root.Close()
 	var found []Info
-	err = fs.WalkDir(root.FS(), ".", func(name string, entry fs.DirEntry, err error) error {
+	err = fs.WalkDir(root.FS(), below, func(name string, entry fs.DirEntry, err error) error {
 		switch {
 		case name == ".":
 			return err
@@ -199,7 +202,7 @@ func (d *Dir) List() ([]Info, error) {
 			return nil //nolint:nilerr // the others are still there
 		case !entry.Type().IsRegular() || strings.HasPrefix(entry.Name(), tempPrefix):
 			return nil
-		case len(found) == maxListed:
+		case len(found) == most:
 			return fs.SkipAll
 		}
 		if info, err := d.describe(root, name); err == nil {

@@ -245,7 +245,7 @@ func TestScheduledBackupsArePruned(t *testing.T) {
 	if err != nil || fmt.Sprint(indexes) != "[1 12 13 14]" {
 		t.Fatalf("%v, %v", indexes, err)
 	}
-	if last, err := d.LastScheduled(); err != nil || last.Second() != 5 {
+	if last, err := d.LastScheduled(time.Now()); err != nil || last.Second() != 5 {
 		t.Fatal(last, err)
 	}
 }
@@ -296,5 +296,79 @@ func TestChain(t *testing.T) {
 	cancel()
 	if _, err := NewChain(ended, nil, files[:1], []string{"full"}); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
+	}
+}
+
+// A directory with many other backups does not hide the scheduled ones from the schedule.
+func TestAScheduleBesideManyBackups(t *testing.T) {
+	d := open(t)
+	if _, err := d.SaveScheduled(stream(at(1, 1), 1), 2, hclog.NewNullLogger()); err != nil {
+		t.Fatal(err)
+	}
+	if last, err := d.LastScheduled(time.Now()); err != nil || last.IsZero() {
+		t.Fatal(last, err)
+	}
+	var b bytes.Buffer
+	if _, _, err := stream(at(2, 2), 1)(&b); err != nil {
+		t.Fatal(err)
+	}
+	for i := range maxListed {
+		name := filepath.Join(d.abs, fmt.Sprintf("konsul-20260102T030405Z-%d.snap", i))
+		if err := os.WriteFile(name, b.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if last, err := d.LastScheduled(time.Now()); err != nil || last.IsZero() {
+		t.Errorf("LastScheduled: %v, %v: the schedule saves another one at every look", last, err)
+	}
+	for i := range 5 {
+		if _, err := d.SaveScheduled(stream(at(uint64(10+i), 10+i), 1), 2, hclog.NewNullLogger()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(d.abs, "scheduled", "*.snap")); len(left) != 2 {
+		t.Errorf("%d scheduled backups are left, of which 2 are to be kept", len(left))
+	}
+}
+
+// The clock was ahead while a backup was saved, and is right again. The schedule goes on as it
+// is configured: one backup each hour, and those of the last hours stay.
+func TestAScheduleAfterTheClockWasAhead(t *testing.T) {
+	d := open(t)
+	now := time.Now()
+	header := func(at time.Time, index uint64) snapshot.Header {
+		return snapshot.Header{ClusterID: "c", Index: index, CreatedAt: at.UnixNano()}
+	}
+	for h := 3; h > 0; h-- {
+		if _, err := d.SaveScheduled(stream(header(now.Add(time.Duration(-h)*time.Hour), uint64(10-h)), 1), 0, hclog.NewNullLogger()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := d.SaveScheduled(stream(header(now.Add(24*time.Hour), 10), 1), 0, hclog.NewNullLogger()); err != nil {
+		t.Fatal(err)
+	}
+	saved := 0
+	s := &Schedule{Dir: d, Every: time.Hour, Keep: 4, Log: hclog.NewNullLogger(), Save: func(context.Context) Stream {
+		saved++
+		return stream(header(time.Now(), uint64(10+saved)), 1)
+	}}
+	for range 5 { // looks, a minute apart
+		s.perhaps(t.Context())
+	}
+	if saved > 1 {
+		t.Errorf("%d backups were saved within the hour", saved)
+	}
+	left, err := d.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := 0
+	for _, i := range left {
+		if time.Unix(0, i.Header.CreatedAt).Before(now) {
+			old++
+		}
+	}
+	if old < 2 {
+		t.Errorf("%d of the backups of the last hours are left, of 4 to be kept", old)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path"
 	"slices"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/neogan74/konsul/internal/failpoint"
 	"github.com/neogan74/konsul/internal/snapshot"
+	"github.com/neogan74/konsul/internal/writeback"
 )
 
 const (
@@ -28,7 +30,8 @@ const (
 	timeLayout = "20060102T150405Z"
 	extension  = ".snap"
 	// scheduledPrefix begins the names of what a schedule saves and prunes.
-	scheduledPrefix = "scheduled/konsul-"
+	scheduledDir    = "scheduled"
+	scheduledPrefix = scheduledDir + "/konsul-"
 )
 
 // DefaultName is how a backup is called if nobody says otherwise.
@@ -80,7 +83,7 @@ func (d *Dir) Save(stream Stream, nameOf func(snapshot.Header) string) (saved Sa
 		return saved, fmt.Errorf("locking %s: %w", tmp, err)
 	}
 	failpoint.Hit("backup.after-create")
-	w := Seal(f, d.keys)
+	w := Seal(writeback.NewWriter(f), d.keys)
 	if saved.Header, saved.Footer, err = stream(w); err != nil {
 		return saved, fmt.Errorf("writing backup: %w", err)
 	}
@@ -219,11 +222,10 @@ func (d *Dir) Prune(keep int) error {
 	if keep <= 0 {
 		return nil
 	}
-	all, err := d.List()
+	all, err := d.scheduled()
 	if err != nil {
 		return err
 	}
-	all = slices.DeleteFunc(all, func(i Info) bool { return !strings.HasPrefix(i.Name, scheduledPrefix) })
 	for _, old := range all[:max(len(all)-keep, 0)] {
 		if err := d.Remove(old.Name); err != nil {
 			return err
@@ -232,19 +234,25 @@ func (d *Dir) Prune(keep int) error {
 	return nil
 }
 
-// LastScheduled is when the newest scheduled backup was made; zero if there is none.
-func (d *Dir) LastScheduled() (time.Time, error) {
-	all, err := d.List()
+// LastScheduled is when the newest scheduled backup up to now was made; zero if there is none.
+func (d *Dir) LastScheduled(now time.Time) (time.Time, error) {
+	all, err := d.scheduled()
 	if err != nil {
 		return time.Time{}, err
 	}
 	var last time.Time
 	for _, i := range all {
-		if at := time.Unix(0, i.Header.CreatedAt); strings.HasPrefix(i.Name, scheduledPrefix) && at.After(last) {
+		if at := time.Unix(0, i.Header.CreatedAt); at.After(last) && !at.After(now) {
 			last = at
 		}
 	}
 	return last, nil
+}
+
+// scheduled lists what a schedule has saved, however much there is beside it.
+func (d *Dir) scheduled() ([]Info, error) {
+	all, err := d.list(scheduledDir, math.MaxInt)
+	return slices.DeleteFunc(all, func(i Info) bool { return !strings.HasPrefix(i.Name, scheduledPrefix) }), err
 }
 
 func sortInfos(infos []Info) {

@@ -47,13 +47,13 @@ func (s *Schedule) Run(ctx context.Context) {
 }
 
 func (s *Schedule) perhaps(ctx context.Context) {
-	last, err := s.Dir.LastScheduled()
+	// One from the future (the clock was ahead) must not stop the schedule.
+	last, err := s.Dir.LastScheduled(time.Now())
 	if err != nil {
 		s.Log.Error("looking for the last scheduled backup", "error", err)
 		return
 	}
-	// One from the future (the clock was set back) must not stop the schedule.
-	if since := time.Since(last); !last.IsZero() && since >= 0 && since < s.Every {
+	if !last.IsZero() && time.Since(last) < s.Every {
 		return
 	}
 	begin := time.Now()

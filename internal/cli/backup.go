@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"sync/atomic"
 	"time"
 
@@ -19,8 +18,9 @@ import (
 )
 
 // OfflineRestore makes a data directory, which must be empty, that holds src; it
-// returns the id of the cluster that it will be. With keys it is encrypted.
-type OfflineRestore func(ctx context.Context, dataDir string, keys *encryption.Keys, src snapshot.Source) (clusterID string, err error)
+// returns the id of the cluster that it will be. The node has the id nodeID, or one of its
+// own if that is empty. With keys it is encrypted.
+type OfflineRestore func(ctx context.Context, dataDir, nodeID string, keys *encryption.Keys, src snapshot.Source) (clusterID string, err error)
 
 // keyFile is --key-file: the keys of encrypted backups.
 type keyFile struct{ path string }
@@ -155,19 +155,11 @@ func download(cmd *cobra.Command, c *client.Client, k *keyFile, path string, o c
 	if err != nil {
 		return savedBackup{}, err
 	}
-	dir, err := backup.New(filepath.Dir(path))
+	dir, nameOf, err := place(path)
 	if err != nil {
 		return savedBackup{}, err
 	}
 	dir.Encrypt(keys.Files())
-	nameOf := backup.DefaultName
-	if path != "" {
-		name := filepath.Base(path)
-		if err := dir.CheckPlace(name); err != nil {
-			return savedBackup{}, err
-		}
-		nameOf = func(snapshot.Header) string { return name }
-	}
 	meter := newGauge(cmd.ErrOrStderr(), "saving", 0)
 	defer meter.done()
 	saved, err := dir.Save(func(w io.Writer) (snapshot.Header, snapshot.Footer, error) {
@@ -183,6 +175,19 @@ func download(cmd *cobra.Command, c *client.Client, k *keyFile, path string, o c
 		shown = path
 	}
 	return describe(shown, saved.Header, saved.Footer), nil
+}
+
+// place is where a backup goes: to path, or under its own name here if there is none.
+func place(path string) (*backup.Dir, func(snapshot.Header) string, error) {
+	if path == "" {
+		dir, err := backup.New(".")
+		return dir, backup.DefaultName, err
+	}
+	dir, name, err := backup.Locate("", path)
+	if err == nil {
+		err = dir.CheckPlace(name)
+	}
+	return dir, func(snapshot.Header) string { return name }, err
 }
 
 // verified runs fill with a writer that reads what it is given as a backup.
@@ -254,7 +259,7 @@ func inspect(cmd *cobra.Command, k *keyFile, path string) (snapshot.Header, snap
 }
 
 func backupRestore(f *kvFlags, keys *keyFile, offline OfflineRestore) *cobra.Command {
-	var dataDir string
+	var dataDir, nodeID string
 	var onNode bool
 	cmd := &cobra.Command{
 		Use:   "restore FILE...",
@@ -263,7 +268,8 @@ func backupRestore(f *kvFlags, keys *keyFile, offline OfflineRestore) *cobra.Com
 			"increments in order. They are read to the end and found to fit together before anything\n" +
 			"changes. Members and the cluster's id stay; indexes go on from above all there were.\n" +
 			"With --data-dir no node is asked: an empty data directory is filled, and a node started on it\n" +
-			"is a new cluster of one, which others can join; with --key-file it is encrypted with that key.",
+			"is a new cluster of one, which others can join; with --key-file it is encrypted with that key.\n" +
+			"A node that has raft.node_id in its configuration needs the same --node-id here.",
 		Example: "  konsul backup restore monday.snap\n  konsul backup restore monday.snap tuesday.snap wednesday.snap\n" +
 			"  konsul backup restore monday.snap --data-dir /var/lib/konsul",
 		Args: args(1, 1000),
@@ -271,6 +277,8 @@ func backupRestore(f *kvFlags, keys *keyFile, offline OfflineRestore) *cobra.Com
 			switch {
 			case onNode && dataDir != "":
 				return usage(cmd, "--on-node and --data-dir exclude each other")
+			case cmd.Flags().Changed("node-id") && dataDir == "":
+				return usage(cmd, "--node-id belongs to --data-dir")
 			case onNode:
 				return f.run(cmd, "backup restore", func(c *client.Client) error {
 					result, err := c.RestoreBackups(cmd.Context(), args...)
@@ -280,7 +288,7 @@ func backupRestore(f *kvFlags, keys *keyFile, offline OfflineRestore) *cobra.Com
 					return f.restored(cmd, result)
 				})
 			case dataDir != "":
-				return restoreOffline(cmd, f, keys, offline, dataDir, args)
+				return restoreOffline(cmd, f, keys, offline, dataDir, nodeID, args)
 			}
 			return f.run(cmd, "backup restore", func(c *client.Client) error {
 				result, err := send(cmd, c, keys, args)
@@ -294,6 +302,7 @@ func backupRestore(f *kvFlags, keys *keyFile, offline OfflineRestore) *cobra.Com
 	cmd.Flags().BoolVar(&onNode, "on-node", false, "FILEs are names in the node's backup directory")
 	if offline != nil {
 		cmd.Flags().StringVar(&dataDir, "data-dir", "", "fill this empty data directory instead, without a node")
+		cmd.Flags().StringVar(&nodeID, "node-id", os.Getenv("KONSUL_RAFT_NODE_ID"), "with --data-dir: the node's id; default a random one [KONSUL_RAFT_NODE_ID]")
 	}
 	return cmd
 }
@@ -361,7 +370,7 @@ func send(cmd *cobra.Command, c *client.Client, k *keyFile, paths []string) (cli
 	return c.WriteBackup(cmd.Context(), pr)
 }
 
-func restoreOffline(cmd *cobra.Command, f *kvFlags, k *keyFile, offline OfflineRestore, dataDir string, paths []string) error {
+func restoreOffline(cmd *cobra.Command, f *kvFlags, k *keyFile, offline OfflineRestore, dataDir, nodeID string, paths []string) error {
 	keys, err := k.read()
 	if err != nil {
 		return explain("backup restore", err)
@@ -377,7 +386,7 @@ func restoreOffline(cmd *cobra.Command, f *kvFlags, k *keyFile, offline OfflineR
 	if err != nil {
 		return explain("backup restore", err)
 	}
-	id, err := offline(cmd.Context(), dataDir, keys, src)
+	id, err := offline(cmd.Context(), dataDir, nodeID, keys, src)
 	meter.done()
 	if err != nil {
 		return explain("backup restore", err)

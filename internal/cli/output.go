@@ -14,10 +14,15 @@ import (
 	"github.com/mattn/go-isatty"
 )
 
+// IsTerminal reports whether a person is looking at file, or typing into it.
+func IsTerminal(file *os.File) bool {
+	return isatty.IsTerminal(file.Fd()) || isatty.IsCygwinTerminal(file.Fd())
+}
+
 // isTerminal reports whether a person is looking.
 func isTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
-	return ok && (isatty.IsTerminal(file.Fd()) || isatty.IsCygwinTerminal(file.Fd()))
+	return ok && IsTerminal(file)
 }
 
 // printJSON writes one document on one line.

@@ -55,7 +55,7 @@ type Badger struct {
 	NumMemtables  int  `koanf:"num_memtables" env:"BADGER_NUM_MEMTABLES" doc:"memtables kept in memory before writes wait for the disk"`
 	L0Tables      int  `koanf:"l0_tables" env:"BADGER_L0_TABLES" doc:"level 0 tables before compaction starts"`
 	VlogSize      Size `koanf:"vlog_size" env:"BADGER_VLOG_SIZE" doc:"size of one value log file"`
-	BlockCache    Size `koanf:"block_cache" env:"BADGER_BLOCK_CACHE" doc:"cache of table blocks; 0 turns it off"`
+	BlockCache    Size `koanf:"block_cache" env:"BADGER_BLOCK_CACHE" doc:"cache of table blocks, which are then compressed (snappy); 0 = neither"`
 	PrefetchCount int  `koanf:"prefetch_size" env:"BADGER_PREFETCH_SIZE" doc:"values an iterator reads ahead"`
 }
 
@@ -179,16 +179,11 @@ func (c *Config) InMemory() bool {
 	return !c.Persistence.Enabled || c.Persistence.Type == TypeMemory
 }
 
-// EngineOptions translates the tuning; where the option says 0 for no cache, the engine
-// wants -1, because its own 0 is the default.
+// EngineOptions translates the tuning.
 func (b Badger) EngineOptions() persistence.BadgerOptions {
-	cache := int64(b.BlockCache)
-	if cache == 0 {
-		cache = -1
-	}
 	return persistence.BadgerOptions{
 		MemTableSize: int64(b.MemTableSize), NumMemtables: b.NumMemtables, NumLevelZeroTables: b.L0Tables,
-		ValueLogFileSize: int64(b.VlogSize), BlockCacheSize: cache, PrefetchSize: b.PrefetchCount,
+		ValueLogFileSize: int64(b.VlogSize), BlockCacheSize: int64(b.BlockCache), PrefetchSize: b.PrefetchCount,
 	}
 }
 
