@@ -110,7 +110,7 @@ func (x *exporter) run(services bool) error {
 		}
 		// An iterator of the engine ends quietly at what it cannot read. What is cut off
 		// before the last brace, nobody takes for the whole.
-		if err := x.v.Whole(); err != nil {
+		if err := x.v.Whole(x.ctx); err != nil {
 			return err
 		}
 	}

@@ -93,7 +93,7 @@ type View interface {
 	// Time is the newest cluster time that the state knows, in nanoseconds.
 	Time() (int64, error)
 	// Whole reads what the view stands on, and says if scans of it may have missed something.
-	Whole() error
+	Whole(ctx context.Context) error
 	Close()
 }
 

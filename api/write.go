@@ -44,7 +44,7 @@ func (c *call) propose(t command.Type, m proto.Message) (*command.Result, error)
 // never shown as one that does.
 func outcome(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		if !raftstore.NotApplied(err) {
+		if !raftstore.NotApplied(err) && !errors.Is(err, raftstore.ErrOutcomeUnknown) {
 			return fmt.Errorf("%w: %w", raftstore.ErrOutcomeUnknown, err)
 		}
 	}

@@ -53,6 +53,7 @@ func (a *agent) run(ctx context.Context) error {
 	asked := make(chan struct{})
 	ended := make(chan error, 1)
 	go func() { ended <- a.serve(asked) }()
+	defer boundGarbage()()
 	askedToStop := false
 	var firstSignal time.Time
 	var overdue <-chan time.Time

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -101,6 +103,43 @@ func TestOneNodePerDataDirectory(t *testing.T) {
 	require.Contains(t, second.stderr.String(), "--data-dir")
 	require.Contains(t, second.stderr.String(), dir)
 	first.stop()
+}
+
+// Clients cannot take the files that the engine needs: beyond half of them they wait.
+func TestConnectionsAreBounded(t *testing.T) {
+	var was syscall.Rlimit
+	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &was))
+	few := was
+	few.Cur = 600
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &few))
+	t.Chdir(t.TempDir())
+	n := start(t, nil)
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &was))
+	addr := strings.TrimPrefix(n.url, "http://")
+	var idle []net.Conn
+	connect := func() net.Conn {
+		conn, err := net.Dial("tcp", addr)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close() })
+		return conn
+	}
+	for range 400 {
+		idle = append(idle, connect())
+	}
+	last := connect()
+	_, err := io.WriteString(last, "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+	require.NoError(t, err)
+	answer := make([]byte, 12)
+	require.NoError(t, last.SetReadDeadline(time.Now().Add(300*time.Millisecond)))
+	_, err = io.ReadFull(last, answer)
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded, "more than half of the files are taken by connections")
+	for _, conn := range idle[:200] {
+		require.NoError(t, conn.Close())
+	}
+	require.NoError(t, last.SetReadDeadline(time.Now().Add(patience)))
+	_, err = io.ReadFull(last, answer)
+	require.NoError(t, err)
+	require.Equal(t, "HTTP/1.1 200", string(answer))
 }
 
 func TestJSONLogIsJSON(t *testing.T) {
@@ -205,6 +244,24 @@ func TestStartErrorsSayWhatToDo(t *testing.T) {
 	for _, want := range []string{"mkdir /srv/x: permission denied", "user ", "owner of ./data", "--data-dir"} {
 		require.ErrorContains(t, denied, want)
 	}
+}
+
+// `kill PID; konsul` is a restart, although the one is still stopping when the other starts.
+func TestARestartWaitsForTheStop(t *testing.T) {
+	dir := t.TempDir()
+	first := start(t, nil, "--data-dir="+dir)
+	first.put("a", "1")
+	second, started := launch(t, nil, "--data-dir="+dir, "--port=0", "--raft-bind-addr=127.0.0.1:0")
+	require.Eventually(t, func() bool { return strings.Contains(second.stderr.String(), "waiting for the node") }, patience, 5*time.Millisecond)
+	first.stop()
+	select {
+	case <-started:
+	case code := <-second.exit:
+		t.Fatalf("it ended with status %d:\n%s", code, second.stderr)
+	case <-time.After(patience):
+		t.Fatalf("it did not start:\n%s", second.stderr)
+	}
+	second.stop()
 }
 
 func lastLine(text string) string {

@@ -61,6 +61,6 @@ func (n *node) schedule() *backup.Schedule {
 }
 
 // restoreOffline is `konsul backup restore --data-dir`.
-func restoreOffline(ctx context.Context, dataDir string, keys *encryption.Keys, src snapshot.Source) (string, error) {
-	return raftstore.RestoreOffline(ctx, raftstore.Config{DataDir: dataDir, Encryption: keys, SyncWrites: true, Logger: hclog.NewNullLogger()}, src)
+func restoreOffline(ctx context.Context, dataDir, nodeID string, keys *encryption.Keys, src snapshot.Source) (string, error) {
+	return raftstore.RestoreOffline(ctx, raftstore.Config{DataDir: dataDir, NodeID: nodeID, Encryption: keys, SyncWrites: true, Logger: hclog.NewNullLogger()}, src)
 }

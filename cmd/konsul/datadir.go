@@ -7,10 +7,12 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/neogan74/konsul/internal/config"
+	"github.com/neogan74/konsul/raftstore"
 )
 
 // prepareDataDir makes the data directory for the owner only, and tightens one that others could read:
@@ -46,6 +48,32 @@ func prepareDataDir(cfg *config.Result, log hclog.Logger) error {
 	}
 	log.Warn("others could read the data directory; its mode is 0700 now", "dir", dir, "was", info.Mode().Perm().String())
 	return nil
+}
+
+// predecessorTime bounds the wait for a node that is still stopping. It is also how late a second
+// node on one directory, started by mistake, is told so.
+const predecessorTime = 5 * time.Second
+
+// awaitPredecessor gives the node that was on the data directory before, and was just told to stop,
+// the moment that it needs: `kill PID; konsul` is a restart. What goes wrong here is found, and
+// explained, when the directory is opened.
+func awaitPredecessor(cfg *config.Result, log hclog.Logger) {
+	if cfg.InMemory() {
+		return
+	}
+	for begin, said := time.Now(), false; ; time.Sleep(20 * time.Millisecond) {
+		release, err := raftstore.LockDataDir(cfg.Persistence.DataDir)
+		if err == nil {
+			release()
+		}
+		if !errors.Is(err, raftstore.ErrLocked) || time.Since(begin) > predecessorTime {
+			return
+		}
+		if !said {
+			log.Info("waiting for the node that is running on the data directory to stop", "dir", cfg.Persistence.DataDir, "at_most", predecessorTime)
+			said = true
+		}
+	}
 }
 
 // explainPermission says who may not use the data directory and what to change; other errors stay

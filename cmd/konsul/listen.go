@@ -8,11 +8,14 @@ import (
 	"strconv"
 	"syscall"
 
+	"golang.org/x/net/netutil"
+
 	"github.com/neogan74/konsul/internal/config"
 	"github.com/neogan74/konsul/raftstore"
 )
 
-// listenAPI opens the API's port; the error names the options to change.
+// listenAPI opens the API's port; the error names the options to change. Connections beyond
+// maxConnections wait until others are closed.
 func listenAPI(cfg config.HTTP) (net.Listener, error) {
 	addr := net.JoinHostPort(cfg.Host, strconv.Itoa(cfg.Port))
 	l, err := net.Listen("tcp", addr)
@@ -22,8 +25,23 @@ func listenAPI(cfg config.HTTP) (net.Listener, error) {
 	case err != nil:
 		return nil, fmt.Errorf("listening on the API address %s (http.host, http.port): %w", addr, err)
 	}
-	return l, nil
+	return netutil.LimitListener(l, maxConnections()), nil
 }
+
+// maxConnections leaves half of the files that the process may open to the engine, whose every
+// table is one, and to the log: without files they could not go on.
+func maxConnections() int {
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		return defaultConnections
+	}
+	return int(min(files.Cur/2, mostConnections))
+}
+
+const (
+	defaultConnections = 4096
+	mostConnections    = 1 << 20
+)
 
 // explainOpen adds to an error of opening the store which option it is about.
 func explainOpen(cfg *config.Result, err error) error {

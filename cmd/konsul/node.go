@@ -49,6 +49,7 @@ func startNode(cfg *config.Result, log hclog.Logger, fatal func(error)) (*node, 
 	if err := prepareDataDir(cfg, log); err != nil {
 		return n, err
 	}
+	awaitPredecessor(cfg, log)
 	// 2. The API's port. It costs nothing, so a port that is taken is found before a large log is
 	// read; and the node must know its address to tell the others. Clients that come before step 7
 	// wait in the listener's queue.

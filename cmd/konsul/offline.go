@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 	"github.com/neogan74/konsul/client"
 	"github.com/neogan74/konsul/internal/cli"
 	"github.com/neogan74/konsul/internal/encryption"
+	"github.com/neogan74/konsul/internal/failpoint"
 	"github.com/neogan74/konsul/raftstore"
 )
 
@@ -50,7 +50,7 @@ func (o *offline) agreed(cmd *cobra.Command) error {
 	if o.yes {
 		return nil
 	}
-	if info, err := os.Stdin.Stat(); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+	if !cli.IsTerminal(os.Stdin) {
 		return errors.New("nobody is there to ask: repeat the command with --yes if this is right")
 	}
 	fmt.Fprint(cmd.OutOrStdout(), "Go on? Type yes: ")
@@ -173,7 +173,7 @@ func resetCommand() *cobra.Command {
 		Long: "Make a node that does not start, because its data is damaged, a new one that gets everything from the others.\n\n" +
 			"The cluster at --http-addr, which must have a leader, is told that the node has left; then all that is in the data\n" +
 			"directory is moved to DIR/damaged-TIME. Start the node with raft.join set: it joins and catches up. Remove\n" +
-			"damaged-TIME when it has.",
+			"damaged-TIME when it has. If the command is interrupted, repeat it; the node does not start before.",
 		Example: "  konsul cluster reset --data-dir /var/lib/konsul --http-addr node2:8500,node3:8500",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -193,6 +193,11 @@ func runReset(cmd *cobra.Command, o *offline) error {
 		return err
 	}
 	defer release()
+	out := cmd.OutOrStdout()
+	if to, moved := raftstore.MovedAside(o.dataDir); moved {
+		fmt.Fprintf(out, "Nothing to do: the old data is in %s already.\n", to)
+		return nil
+	}
 	id, err := raftstore.NodeIDOf(o.dataDir)
 	if err != nil {
 		return err
@@ -214,7 +219,6 @@ func runReset(cmd *cobra.Command, o *offline) error {
 	if status.NodeID == id {
 		return fmt.Errorf("--http-addr leads to node %s itself: name other nodes of its cluster", id)
 	}
-	out := cmd.OutOrStdout()
 	fmt.Fprintf(out, "Node %s leaves cluster %s, and all data in %s is moved aside.\n", id, status.ClusterID, o.dataDir)
 	if err := o.agreed(cmd); err != nil {
 		return err
@@ -224,33 +228,13 @@ func runReset(cmd *cobra.Command, o *offline) error {
 			return fmt.Errorf("removing node %s from its cluster; nothing was changed here: %w", id, err)
 		}
 	}
-	to, err := moveAside(o.dataDir)
+	failpoint.Hit("reset.after-leave")
+	to, err := raftstore.MoveAside(o.dataDir)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "Done. The old data is in %s. Start the node with raft.join set to the others; remove the old data when it has caught up.\n", to)
 	return nil
-}
-
-// moveAside moves what is in dir, but for the lock that is held on it, into a directory in it.
-func moveAside(dir string) (string, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return "", err
-	}
-	to := filepath.Join(dir, "damaged-"+time.Now().UTC().Format("20060102-150405"))
-	if err := os.Mkdir(to, 0o700); err != nil {
-		return "", err
-	}
-	for _, e := range entries {
-		if e.Name() == "LOCK" || strings.HasPrefix(e.Name(), "damaged-2") || e.Name() == "lost+found" {
-			continue
-		}
-		if err := os.Rename(filepath.Join(dir, e.Name()), filepath.Join(to, e.Name())); err != nil {
-			return "", fmt.Errorf("moving the old data aside; repeat the command: %w", err)
-		}
-	}
-	return to, nil
 }
 
 // remote is a client for the nodes at --http-addr, a flag of `konsul cluster`.
