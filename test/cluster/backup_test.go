@@ -277,7 +277,7 @@ func TestACrashAtAnyPointOfAnOfflineRestore(t *testing.T) {
 	binary := harness.Binary(t, harness.Failpoints)
 	for _, point := range []string{"offline.after-identity", "offline.after-log", "offline.before-close", "offline.before-rename", "offline.after-rename", ""} {
 		data := filepath.Join(dir, "data")
-		cmd := exec.CommandContext(t.Context(), binary, "backup", "restore", file, "--data-dir", data)
+		cmd := exec.CommandContext(t.Context(), binary, "backup", "restore", file, "--data-dir", data, "--node-id", "restored-1")
 		cmd.Env = append(os.Environ(), "KONSUL_FAILPOINTS="+point+"=kill")
 		b, err := cmd.CombinedOutput()
 		out := string(b)
@@ -301,6 +301,7 @@ func TestACrashAtAnyPointOfAnOfflineRestore(t *testing.T) {
 		t.Fatalf("left over: %v, %v", entries, err)
 	}
 	fresh := harness.New(t, harness.Options{Nodes: 1, DataDir: func(int) string { return filepath.Join(dir, "data") }})
+	fresh.Nodes[0].SetEnv("KONSUL_RAFT_NODE_ID", "restored-1") // another one would be refused
 	fresh.Nodes[0].Start()
 	fresh.WaitReady(30 * time.Second)
 	if err := wantValue(fresh.Nodes[0], "a", "saved", 0); err != nil {

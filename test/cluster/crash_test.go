@@ -42,9 +42,11 @@ func TestACrashAtAnyPointOfInstallingASnapshot(t *testing.T) {
 	if err := os.CopyFS(old, os.DirFS(victim.DataDir)); err != nil {
 		t.Fatal(err)
 	}
-	putMany(t, c, victim, 13_000) // 78 MB: see value
+	putMany(t, c, victim, pick(6_000, 13_000)) // 36 or 78 MB: see value
 	snapshotNow(t, c.Other(victim))
-	for _, point := range []string{"replace.after-mkdir", "replace.after-fill", "replace.after-sync", "replace.before-switch", "replace.after-switch", "replace.after-swap"} {
+	for _, point := range pick(
+		[]string{"replace.after-fill", "replace.before-switch", "replace.after-switch"},
+		[]string{"replace.after-mkdir", "replace.after-fill", "replace.after-sync", "replace.before-switch", "replace.after-switch", "replace.after-swap"}) {
 		t.Run(point, func(t *testing.T) {
 			if err := os.RemoveAll(victim.DataDir); err != nil {
 				t.Fatal(err)
@@ -77,4 +79,31 @@ func crashAt(t *testing.T, victim *harness.Node, point string) {
 	victim.SetEnv("KONSUL_FAILPOINTS", "")
 	victim.Start()
 	victim.WaitReady(60 * time.Second)
+}
+
+// A stop does not wait for the snapshot that is being written: of much data it takes
+// longer than anybody waits for a service to end.
+func TestAStopEndsTheSnapshotBeingWritten(t *testing.T) {
+	c := harness.Start(t, harness.Options{Nodes: 1, Variant: harness.Failpoints,
+		Env: settings("KONSUL_FAILPOINTS", "snapshot.before-persist=sleep(2s)", "KONSUL_RAFT_SNAPSHOT_THRESHOLD", "1", "KONSUL_RAFT_SNAPSHOT_INTERVAL", "200ms")})
+	n := c.Nodes[0]
+	mustPut(t, n, "k", "v")
+	harness.Eventually(t, 10*time.Second, "a snapshot begins", func() error {
+		begun, err := filepath.Glob(filepath.Join(n.DataDir, "snapshots", "*.tmp"))
+		if err == nil && len(begun) == 0 {
+			err = errors.New("not yet")
+		}
+		return err
+	})
+	n.Stop()
+	left, err := os.ReadDir(filepath.Join(n.DataDir, "snapshots"))
+	if err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	n.SetEnv("KONSUL_FAILPOINTS", "")
+	n.Start()
+	n.WaitReady(30 * time.Second)
+	if err := wantValue(n, "k", "v", 0); err != nil {
+		t.Error(err)
+	}
 }

@@ -26,7 +26,7 @@ func TestLinearizableUnderFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := three(t)
 			stop := linear.Run(t, c, linear.Default())
-			for end := time.Now().Add(pick(25*time.Second, 60*time.Second)); time.Now().Before(end); {
+			for end := time.Now().Add(pick(12*time.Second, 60*time.Second)); time.Now().Before(end); {
 				harness.Hold(t.Context(), time.Duration(300+rand.IntN(1200))*time.Millisecond)
 				faults[name](t, c)
 			}

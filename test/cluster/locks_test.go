@@ -18,7 +18,7 @@ func TestLocksUnderFaults(t *testing.T) {
 	load := locks.Default()
 	stop := locks.Run(t, c, load)
 	begin := time.Now()
-	for end := begin.Add(pick(25*time.Second, 10*time.Minute)); time.Now().Before(end); {
+	for end := begin.Add(pick(12*time.Second, 10*time.Minute)); time.Now().Before(end); {
 		harness.Hold(t.Context(), time.Duration(500+rand.IntN(2000))*time.Millisecond)
 		anyFault(t, c)
 	}

@@ -108,8 +108,8 @@ func (f *filler) set(node *harness.Node, items map[string]string) error {
 // alive on its disk, without anybody doing anything. In the short form what does not grow
 // with the data (preallocated logs) is allowed for.
 func TestOverwriteIsBounded(t *testing.T) {
-	f := &filler{keys: pick(100_000, 1_000_000), size: pick(512, 256)}
-	writes := pick(1_000_000, 20_000_000)
+	f := &filler{keys: pick(50_000, 1_000_000), size: pick(512, 256)}
+	writes := pick(500_000, 20_000_000)
 	limit := 3 * f.live()
 	env := settings()
 	if testing.Short() {

@@ -82,7 +82,7 @@ func TestRecoverAfterTheMajorityIsLost(t *testing.T) {
 	c.SameDigest()
 }
 
-// A bit flips in one of the files of a stopped node. It starts and has everything, or it
+// A bit flips in one of the files of a stopped node, or one of the engine's goes. It starts and has everything, or it
 // ends, says why, and comes back: by itself at the next start, or with the command that
 // it names.
 func TestADamagedNodeComesBack(t *testing.T) {
@@ -108,8 +108,13 @@ func TestADamagedNodeComesBack(t *testing.T) {
 			}
 		}
 	}
+	for _, pattern := range []string{"engine/*/MANIFEST", "engine/*/*.mem"} {
+		t.Run("removed "+pattern, func(t *testing.T) { damageOne(t, c, victim, pattern, nil) })
+	}
 }
 
+// damageOne flips a bit that r chooses in a file of a stopped node; a nil r kills the node
+// and removes the file.
 func damageOne(t *testing.T, c *harness.Cluster, victim *harness.Node, pattern string, r *rand.Rand) {
 	t.Helper()
 	if strings.HasPrefix(pattern, "snapshots") {
@@ -122,7 +127,7 @@ func damageOne(t *testing.T, c *harness.Cluster, victim *harness.Node, pattern s
 			return nil
 		})
 	}
-	if r.IntN(2) == 0 {
+	if r == nil || r.IntN(2) == 0 {
 		victim.Kill9()
 	} else {
 		victim.Stop()
@@ -136,16 +141,14 @@ func damageOne(t *testing.T, c *harness.Cluster, victim *harness.Node, pattern s
 		victim.WaitReady(60 * time.Second)
 		return
 	}
-	path := found[r.IntN(len(found))]
-	b, err := os.ReadFile(path)
+	path, at := found[0], -1
+	if r == nil {
+		err = os.Remove(path)
+	} else {
+		path = found[r.IntN(len(found))]
+		at, err = flipBit(path, r)
+	}
 	if err != nil {
-		t.Fatal(err)
-	}
-	at := r.IntN(max(1, len(bytes.TrimRight(b, "\x00"))))
-	if len(b) > 0 {
-		b[at] ^= 1 << r.IntN(8)
-	}
-	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	mustPut(t, c.Nodes[0], "meanwhile", fmt.Sprint(at))
@@ -182,4 +185,17 @@ func damageOne(t *testing.T, c *harness.Cluster, victim *harness.Node, pattern s
 		return fmt.Errorf("start %d: %w", starts, victim.TryStart())
 	})
 	t.Logf("byte %d of %s: %d starts, reset %v", at, filepath.Base(path), starts, reset)
+}
+
+// flipBit flips a bit of the file's part that is in use.
+func flipBit(path string, r *rand.Rand) (at int, err error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err
+	}
+	at = r.IntN(max(1, len(bytes.TrimRight(b, "\x00"))))
+	if len(b) > 0 {
+		b[at] ^= 1 << r.IntN(8)
+	}
+	return at, os.WriteFile(path, b, 0o600)
 }

@@ -146,6 +146,33 @@ func writeTestdata(t *testing.T, to string) {
 	}
 	n.Start()
 	n.WaitReady(60 * time.Second)
+	keys := fillWithSome(t, n, func(map[string]string) { snapshotNow(t, n) })
+	want := look(t, n, keys)
+	d, err := n.Digest(soon(t), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want.Index, want.Digest, want.Records = d.Index, d.Digest, d.Records
+	n.Stop()
+	b, err := json.MarshalIndent(want, "", " ")
+	if err == nil {
+		err = os.MkdirAll(testdata, 0o750)
+	}
+	if err == nil {
+		err = os.WriteFile(to+".json", append(b, '\n'), 0o600)
+	}
+	if err == nil {
+		err = pack(n.DataDir, to+".tar.gz")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fillWithSome writes some of everything and returns the keys; between is called with
+// those written so far when a part of it is there.
+func fillWithSome(t *testing.T, n *harness.Node, between func(keys map[string]string)) map[string]string {
+	t.Helper()
 	do := func(method, path string, body any, header ...string) *harness.Answer {
 		t.Helper()
 		var raw []byte
@@ -185,8 +212,8 @@ func writeTestdata(t *testing.T, to string) {
 	put("gone", map[string]any{"value": "soon"})
 	do("DELETE", harness.KeyPath("gone"), nil)
 	do("POST", "/batch/set", map[string]any{"items": map[string]string{"batch/a": "1", "batch/b": "2"}})
-	snapshotNow(t, n)
-	// And behind the snapshot, in the log alone.
+	between(keys)
+	// And behind the snapshot, in the log alone, or in an increment.
 	do("PUT", "/services/web", map[string]any{"id": "web-1", "address": "10.0.0.1", "port": 80, "tags": []string{"blue"}, "meta": map[string]string{"zone": "a"}, "ttl": "24h"})
 	do("PUT", "/services/web", map[string]any{"id": "web-2", "address": "10.0.0.2", "port": 80})
 	do("PUT", "/services/old", map[string]any{"address": "10.0.0.3", "port": 1})
@@ -200,26 +227,7 @@ func writeTestdata(t *testing.T, to string) {
 		t.Fatal(err)
 	}
 	put("last", map[string]any{"value": "of all"})
-	want := look(t, n, keys)
-	d, err := n.Digest(soon(t), 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want.Index, want.Digest, want.Records = d.Index, d.Digest, d.Records
-	n.Stop()
-	b, err := json.MarshalIndent(want, "", " ")
-	if err == nil {
-		err = os.MkdirAll(testdata, 0o750)
-	}
-	if err == nil {
-		err = os.WriteFile(to+".json", append(b, '\n'), 0o600)
-	}
-	if err == nil {
-		err = pack(n.DataDir, to+".tar.gz")
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	return keys
 }
 
 func pack(dir, to string) (err error) {

@@ -71,11 +71,11 @@ func loadFor(t *testing.T, c *harness.Cluster, prefix string, d time.Duration) (
 }
 
 // Consumers that never read are cut off, while others see everything and nothing
-// is kept for them: 20 times the 80 MB they do not take would be 1.6 GB.
+// is kept for them: 20 times the 50 MB they do not take would be 1 GB.
 func TestConsumersThatNeverReadAreCutOff(t *testing.T) {
 	c := three(t)
 	n := c.Nodes[0]
-	const writes, consumers = 400, 20
+	const writes, consumers = 250, 20
 	putLarge(t, n, 2*writes) // caches, memtables and the engine's buffers are as large as they get
 	before := n.Memory()
 
