@@ -28,7 +28,7 @@ test: ## unit tests and the short cluster tests: what CI runs
 	$(MAKE) test-cluster SHORT=-short
 
 test-race: ## the unit tests under the race detector
-	$(GO) test -race -tags $(TAGS) ./...
+	$(GO) test -race -tags $(TAGS) ./raftstore ./internal/persistence ./... # the longest first
 
 test-cluster: build ## tests with real processes (SHORT=-short for the quick form)
 	KONSUL_TEST_BINARY=$(CURDIR)/bin/konsul $(GO) test -tags $(TAGS),cluster -count=1 -timeout 60m $(SHORT) ./test/...

@@ -176,6 +176,10 @@ func (b *backupRun) save(ctx context.Context, s system, file string) (int64, err
 func (b *backupRun) measure(ctx context.Context, s system) error {
 	gb := float64(b.cfg.keys) * float64(b.cfg.valueSize+len("bench/0000000000")) / 1e9
 	file := filepath.Join(b.cfg.dir, "backup-"+s.name())
+	// Right after its start a member reads and checks all of its data in any case.
+	if _, err := b.save(ctx, s, file); err != nil {
+		return err
+	}
 	begin := time.Now()
 	size, err := b.save(ctx, s, file)
 	if err != nil {

@@ -94,3 +94,5 @@ func (e *etcd) target(one, stale bool) loadgen.Target {
 	}
 	return t
 }
+
+func (e *etcd) turn(n int) { e.addresses = turned(e.addresses, e.leader, n) }

@@ -86,6 +86,8 @@ func (k *konsul) target(one, stale bool) loadgen.Target {
 	return t
 }
 
+func (k *konsul) turn(n int) { k.addresses = turned(k.addresses, k.leader, n) }
+
 // output is the first line a program prints.
 func output(argv ...string) string {
 	b, _ := exec.Command(argv[0], argv[1:]...).CombinedOutput() // only for people

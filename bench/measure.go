@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -60,6 +61,7 @@ func measureAll(ctx context.Context, cfg *config, systems []system) (all []measu
 			for rep := range cfg.repetitions {
 				for i := range systems {
 					s := systems[(i+rep)%len(systems)]
+					s.turn(rep)
 					m, err := measure(ctx, cfg, s, systems, name, clients)
 					if err != nil {
 						return nil, fmt.Errorf("%s, %s, %d clients: %w", s.name(), name, clients, err)
@@ -73,6 +75,17 @@ func measureAll(ctx context.Context, cfg *config, systems []system) (all []measu
 		}
 	}
 	return all, nil
+}
+
+// turned is the members with the leader first, turned by n. The order of the others
+// stays, so that with repetitions a single client meets all of them, and in a pair of
+// measurements both systems' clients meet the same: a write through a follower takes a
+// step more.
+func turned(addresses []string, leader string, n int) []string {
+	sorted := slices.Sorted(slices.Values(addresses))
+	n += max(slices.Index(sorted, leader), 0)
+	n %= len(sorted)
+	return slices.Concat(sorted[n:], sorted[:n])
 }
 
 func measure(ctx context.Context, cfg *config, s system, systems []system, name string, clients int) (measurement, error) {

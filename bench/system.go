@@ -19,6 +19,8 @@ type system interface {
 	version() string
 	// target sends to all members in turn, or to the leader alone (one).
 	target(one, stale bool) loadgen.Target
+	// turn has clients spread over the members from the leader's n-th follower on.
+	turn(n int)
 	pids() []int
 	stop()
 }
@@ -58,9 +60,10 @@ func (p *processes) add(dir string, env []string, argv ...string) error {
 	return nil
 }
 
-// ready polls until check succeeds or a member has ended.
+// ready polls until check succeeds or a member has ended. An etcd of a gigabyte takes minutes
+// to start on two processors.
 func (p *processes) ready(ctx context.Context, check func() error) error {
-	return harness.Poll(60*time.Second, func() error {
+	return harness.Poll(5*time.Minute, func() error {
 		for i, m := range p.list {
 			if !m.Running() {
 				return harness.Stop(fmt.Errorf("member %d has ended; its log is %s", i+1, p.logs[i]))
