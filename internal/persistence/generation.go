@@ -31,6 +31,8 @@ type generation struct {
 	ahead uint64
 
 	published atomic.Uint64
+	// written is the newest version that was put into Badger since it was opened; 0 if none was.
+	written atomic.Uint64
 	// pinMu guards pins (open readers by index) and every change of floor, so that
 	// no reader can be admitted below a floor that is about to move.
 	pinMu sync.Mutex

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math"
 	"os"
 	"slices"
@@ -25,7 +26,7 @@ const (
 	// maxTableBlock bounds one block, packed or not: a record and its framing.
 	maxTableBlock = 64 << 20
 	// verifyChunk is how much of a table is read at a time.
-	verifyChunk = 1 << 20
+	verifyChunk = 256 << 10
 )
 
 // guardedTable is a table that Badger was given unread. Its index has been
@@ -237,75 +238,97 @@ func (g *guardedTable) verifyBlocks(lo, hi int) (keys uint64, err error) {
 	if index == nil {
 		return 0, nil // verified meanwhile
 	}
-	var o fb.BlockOffset
-	work := blockBuffers.Get().(*blockBuffer)
-	defer blockBuffers.Put(work)
-	buf := work.read
-	at, have := int64(0), int64(0) // buf[:have] is the file from at on
+	r := blockReader{g: g, index: index, last: hi, work: blockBuffers.Get().(*blockBuffer)}
+	defer blockBuffers.Put(r.work)
 	for i := lo; i <= hi; i++ {
-		index.Offsets(&o, i)
-		from, size := int64(o.Offset()), int64(o.Len())
-		if size < 8 || size > maxTableBlock || from+size > g.size {
-			return 0, g.damaged(fmt.Errorf("block %d of %d bytes at %d", i, size, from))
+		data, err := r.block(i)
+		if g.done.Load() && errors.Is(err, os.ErrClosed) {
+			return 0, nil // verified by another goroutine, and closed
 		}
-		if from < at || from+size > at+have {
-			want := size
-			if i < hi {
-				want = max(size, min(verifyChunk, g.size-from))
-			}
-			if int64(len(buf)) < want {
-				buf = make([]byte, want)
-				work.read = buf
-			}
-			if at, have = from, want; !g.readFull(buf[:want], from, &err) {
-				return 0, err
-			}
-		}
-		n, err := g.verifyBlock(buf[from-at:from-at+size], work)
 		if err != nil {
-			return 0, g.damaged(fmt.Errorf("block %d at %d: %w", i, from, err))
+			return 0, g.damaged(err)
 		}
-		keys += uint64(n)
+		keys += uint64(entryCount(data))
 		g.seen[i/32].Or(1 << (i % 32))
 	}
 	return keys, nil
 }
 
-func (g *guardedTable) readFull(b []byte, at int64, err *error) bool {
-	if _, rerr := g.f.ReadAt(b, at); rerr != nil {
-		if g.done.Load() && errors.Is(rerr, os.ErrClosed) {
-			return false // verified by another goroutine, and closed
-		}
-		*err = g.damaged(rerr)
-		return false
-	}
-	return true
+// blockReader reads and verifies blocks of a table in their order, up to last, in chunks.
+type blockReader struct {
+	g     *guardedTable
+	index *fb.TableIndex
+	last  int
+	work  *blockBuffer
+	// at and have: work.read[:have] is the file from at on.
+	at, have int64
 }
 
-// verifyBlock checks one block against its checksum:
+// block is block i without its checksum, valid until the next call:
 //
-//	entries | offsets of the entries (4 each) | their number (4, BE) | checksum | its length (4, BE)
-func (g *guardedTable) verifyBlock(raw []byte, work *blockBuffer) (keys uint32, err error) {
+//	entries | offsets of the entries (4 each, LE) | their number (4, BE)
+func (r *blockReader) block(i int) ([]byte, error) {
+	var o fb.BlockOffset
+	r.index.Offsets(&o, i)
+	from, size := int64(o.Offset()), int64(o.Len())
+	if size < 8 || size > maxTableBlock || from+size > r.g.size {
+		return nil, fmt.Errorf("block %d of %d bytes at %d", i, size, from)
+	}
+	raw, err := r.raw(i, from, size)
+	if err != nil {
+		return nil, err
+	}
+	data, err := r.g.openBlock(raw, r.work)
+	if err != nil {
+		return nil, fmt.Errorf("block %d at %d: %w", i, from, err)
+	}
+	return data, nil
+}
+
+// raw is block i as it stands in the file.
+func (r *blockReader) raw(i int, from, size int64) ([]byte, error) {
+	if from < r.at || from+size > r.at+r.have {
+		want := size
+		if i < r.last {
+			want = max(size, min(verifyChunk, r.g.size-from))
+		}
+		if int64(len(r.work.read)) < want {
+			r.work.read = make([]byte, want)
+		}
+		r.at, r.have = from, 0
+		if _, err := r.g.f.ReadAt(r.work.read[:want], from); err != nil {
+			return nil, err
+		}
+		r.have = want
+	}
+	return r.work.read[from-r.at : from-r.at+size], nil
+}
+
+// openBlock decrypts and unpacks a block and checks it against its checksum, which stands
+// behind it:
+//
+//	entries | offsets of the entries | their number | checksum | its length (4, BE)
+func (g *guardedTable) openBlock(raw []byte, work *blockBuffer) (data []byte, err error) {
 	if raw, err = g.decrypt(raw); err != nil {
-		return 0, err
+		return nil, err
 	}
 	if raw, err = work.unpack(raw, g.compression); err != nil {
-		return 0, err
+		return nil, err
 	}
 	end := len(raw) - 4
 	if end < 0 {
-		return 0, errors.New("too short")
+		return nil, errors.New("too short")
 	}
 	size := int64(binary.BigEndian.Uint32(raw[end:]))
 	if size > int64(end)-4 {
-		return 0, fmt.Errorf("checksum of %d bytes", size)
+		return nil, fmt.Errorf("checksum of %d bytes", size)
 	}
 	data, sum := raw[:end-int(size)], raw[end-int(size):end]
-	if err := checkSum(data, sum); err != nil {
-		return 0, err
-	}
-	return binary.BigEndian.Uint32(data[len(data)-4:]), nil
+	return data, checkSum(data, sum)
 }
+
+// entryCount is how many entries a block says that it has.
+func entryCount(block []byte) uint32 { return binary.BigEndian.Uint32(block[len(block)-4:]) }
 
 func (g *guardedTable) decrypt(b []byte) ([]byte, error) {
 	if g.dataKey == nil {
@@ -342,6 +365,12 @@ func (w *blockBuffer) unpack(b []byte, how options.CompressionType) ([]byte, err
 
 // checkSum compares data with a marshalled checksum of Badger's.
 func checkSum(data, sum []byte) error {
+	// The usual one has field 2, the sum, and CRC-32C, which is 0 and left out.
+	if len(sum) > 1 && sum[0] == 2<<3 {
+		if want, n := binary.Uvarint(sum[1:]); n == len(sum)-1 && want == uint64(crc32.Checksum(data, y.CastagnoliCrcTable)) {
+			return nil
+		}
+	}
 	var want pb.Checksum
 	if err := proto.Unmarshal(sum, &want); err != nil {
 		return fmt.Errorf("its checksum: %w", err)

@@ -157,24 +157,40 @@ func (r *logReader) unlock(f *os.File, dir string, key []byte) error {
 	return nil
 }
 
+// logRecord is one record. Its slices are valid until the next is read.
+type logRecord struct {
+	key   []byte // with the version at its end
+	value []byte
+	meta  byte
+}
+
 // record reads a record and returns its version.
 func (r *logReader) record() (version uint64, err error) {
+	rec, err := r.next()
+	if err != nil {
+		return 0, err
+	}
+	return y.ParseTs(rec.key), nil
+}
+
+// next reads a record.
+func (r *logReader) next() (rec logRecord, err error) {
 	head, err := r.in.Peek(2 + 3*binary.MaxVarintLen64)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return 0, err
+		return rec, err
 	}
 	at := 2
 	var fields [3]uint64
 	for i := range fields {
 		v, n := binary.Uvarint(head[min(at, len(head)):])
 		if n <= 0 {
-			return 0, errLogRecord
+			return rec, errLogRecord
 		}
 		fields[i], at = v, at+n
 	}
 	klen, vlen := fields[0], fields[1]
 	if klen < 8 || klen > maxLogKeyLen || vlen > maxLogRecordLen {
-		return 0, errLogRecord
+		return rec, errLogRecord
 	}
 	size := at + int(klen+vlen) + crc32.Size
 	if cap(r.buf) < size {
@@ -182,19 +198,19 @@ func (r *logReader) record() (version uint64, err error) {
 	}
 	b := r.buf[:size]
 	if _, err := io.ReadFull(r.in, b); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return 0, errLogRecord
+		return rec, errLogRecord
 	} else if err != nil {
-		return 0, err
+		return rec, err
 	}
 	if crc32.Checksum(b[:size-crc32.Size], y.CastagnoliCrcTable) != binary.BigEndian.Uint32(b[size-crc32.Size:]) {
-		return 0, errLogRecord
+		return rec, errLogRecord
 	}
-	stored, err := r.decrypt(b[at : at+int(klen)])
+	stored, err := r.decrypt(b[at : size-crc32.Size]) // one stream over both
 	if err != nil {
-		return 0, err
+		return rec, err
 	}
 	r.at += int64(size)
-	return y.ParseTs(stored), nil
+	return logRecord{key: stored[:klen], value: stored[klen:], meta: b[0]}, nil
 }
 
 func (r *logReader) decrypt(b []byte) ([]byte, error) {

@@ -89,12 +89,28 @@ func (v *View) increment(ctx context.Context, since uint64, sw *snapshot.Writer)
 	return v.checkTables(ctx)
 }
 
-// each walks the whole state, in key order. One iterator at one version reads
-// it: unlike Badger's Stream, which logs what it cannot read and goes on.
+// each walks the whole state, in key order. The slices are valid during the call.
 func (v *View) each(ctx context.Context, fn func(key, value []byte, version uint64) error) error {
 	if v.gen == nil {
 		return ErrClosed
 	}
+	s, err := v.openWhole()
+	if err != nil {
+		return err
+	}
+	if s == nil {
+		return v.eachThroughBadger(ctx, fn)
+	}
+	defer s.Close()
+	if err := s.each(ctx, fn); err != nil {
+		return err
+	}
+	return v.gen.sound()
+}
+
+// eachThroughBadger is each with one of Badger's iterators at one version, and not its
+// Stream, which logs what it cannot read and goes on.
+func (v *View) eachThroughBadger(ctx context.Context, fn func(key, value []byte, version uint64) error) error {
 	n := 0
 	err := v.gen.scan(v.txn, nil, nil, 0, true, func(item *badger.Item) error {
 		if n%scanCheckEvery == 0 {

@@ -189,6 +189,7 @@ func (u *Update) Commit(last uint64) ([]Change, error) {
 			u.db.recent.forget() // what of it was written is not known
 			return nil, fmt.Errorf("committing entries up to %d: %w", last, err)
 		}
+		u.gen.written.Store(u.writes[len(u.writes)-1].index)
 	}
 	u.db.wrote(u.bytes, len(u.writes), last)
 	u.gen.keys.Add(u.keys)

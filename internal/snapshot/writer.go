@@ -165,7 +165,7 @@ const (
 	// sampleLen of a block is compressed for a trial when the block before did not shrink, and
 	// of every sampleEvery-th when many did not.
 	sampleLen   = 16 << 10
-	sampleEvery = 8
+	sampleEvery = 16
 	// rawBlockLen is how much a raw block of a zstd frame can hold.
 	rawBlockLen = 128 << 10
 )
