@@ -44,12 +44,12 @@ func (s *Store) Backup(ctx context.Context, w io.Writer, o BackupOptions) (snaps
 // The share of the time in which a backup rests while there are writes: each piece of
 // work is followed by a pause of restShare of what it took, at most maxRest.
 const (
-	restShare = 0.25
+	restShare = 0.1
 	maxRest   = 100 * time.Millisecond
 )
 
-// pacer makes a stream give way to writes. The stream reads, compresses and hashes on
-// one goroutine; where there are two cores, that is half of the machine.
+// pacer makes a stream give way to writes. The stream reads on one goroutine, and
+// compresses, hashes and writes on another; where there are two cores, that is the machine.
 type pacer struct {
 	ctx     context.Context
 	w       io.Writer

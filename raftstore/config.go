@@ -90,6 +90,8 @@ type Config struct {
 	// trustVerifyLeader leaves out the causal part of the read proof. Only a test
 	// sets it, to show that it fails without.
 	trustVerifyLeader bool
+	// largeEngine is from how many bytes of tables on bytes alone decide about snapshots.
+	largeEngine int64
 	// now is the clock from which the leader counts cluster time: time.Now but for tests.
 	now func() time.Time
 }
@@ -119,6 +121,7 @@ func (c Config) withDefaults() Config {
 	or(&c.RequestTimeout, 10*time.Second)
 	or(&c.ElectionWait, 5*time.Second)
 	or(&c.StallTimeout, 5*time.Second)
+	or(&c.largeEngine, largeEngine)
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}

@@ -9,6 +9,9 @@ import (
 // TrustVerifyLeader leaves the causal part of the read proof out.
 func (c *Config) TrustVerifyLeader() { c.trustVerifyLeader = true }
 
+// SetLargeEngine says from how many bytes of tables on an engine is large.
+func (c *Config) SetLargeEngine(bytes int64) { c.largeEngine = bytes }
+
 // HoldHeartbeats calls fn with each answered heartbeat before raft sees the
 // answer; nil undoes it.
 func (s *Store) HoldHeartbeats(fn func(peer string)) {
@@ -31,6 +34,9 @@ func (s *Store) SetDiskFull(full bool) {
 		s.disk.onFull()
 	}
 }
+
+// SnapshotIndex is the index of the newest snapshot.
+func (s *Store) SnapshotIndex() uint64 { return s.fsm.SnapshotIndex() }
 
 // Raft is raft itself.
 func (s *Store) Raft() *raft.Raft { return s.raft }

@@ -388,3 +388,52 @@ func glob(t *testing.T, dir, pattern string) []string {
 	}
 	return found
 }
+
+// A snapshot of a large engine is due when many bytes were written, not many entries: it
+// takes as long as the engine is large. The log of a node that is restarted often, and
+// counts anew each time, is cut as well.
+func TestALargeEngineIsNotWrittenForFewBytes(t *testing.T) {
+	const value = 256 << 10
+	c := raftstoretest.New(t, 1, tiny, func(_ int, c *raftstore.Config) {
+		c.SegmentSize = 1 << 20
+		c.SetLargeEngine(8 << 20)
+	})
+	n := c.Nodes[0]
+	big := func(count int) {
+		for i := range count {
+			n.MustPut(fmt.Sprint("big", i), strings.Repeat("v", value))
+		}
+	}
+	big(80) // 20 MiB: two memtables
+	raftstoretest.Eventually(t, func() error {
+		if u, err := n.Store.DB().Usage(); err != nil || u.SST < 8<<20 {
+			return fmt.Errorf("tables of %d bytes, %w", u.SST, err)
+		}
+		return nil
+	})
+	time.Sleep(1500 * time.Millisecond) // raft is told once a second
+	if err := n.Store.TakeSnapshot(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	before := n.Store.SnapshotIndex()
+	for i := range 200 {
+		n.MustPut("small", fmt.Sprint(i))
+	}
+	time.Sleep(500 * time.Millisecond) // raft and overdue look every 20 to 40 ms
+	if now := n.Store.SnapshotIndex(); now != before {
+		t.Errorf("a snapshot at %d after the one at %d", now, before)
+	}
+	big(48) // 12 MiB
+	if now := n.Store.SnapshotIndex(); now != before {
+		t.Logf("a snapshot at %d already: less is shown", now)
+	}
+	if err := restart(t, n, func(string) {}); err != nil {
+		t.Fatal(err)
+	}
+	raftstoretest.Eventually(t, func() error {
+		if now := n.Store.SnapshotIndex(); now <= before+200 {
+			return fmt.Errorf("the newest snapshot is still at %d", now)
+		}
+		return nil
+	})
+}

@@ -128,27 +128,6 @@ func (c *snapshotCheck) take() error {
 	return await(ctx, c.s.raft.Snapshot())
 }
 
-// overdue takes a snapshot when raft does not: it counts entries from where it
-// started, which may be a checkpoint, and a node that is restarted often would never
-// cut its log.
-func (s *Store) overdue() {
-	t := time.NewTicker(2 * s.cfg.SnapshotInterval)
-	defer t.Stop()
-	for {
-		select {
-		case <-s.stop:
-			return
-		case <-t.C:
-		}
-		if newest := s.fsm.SnapshotIndex(); s.raft.LastIndex() < newest+s.cfg.SnapshotThreshold {
-			continue
-		}
-		if err := s.raft.Snapshot().Error(); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
-			s.log.Warn("taking an overdue snapshot", "error", err)
-		}
-	}
-}
-
 // logDamaged hears of a log entry that is needed, by a follower or by raft, and cannot be
 // read. If it was applied a snapshot can stand in for it; if not, this node lacks
 // what it acknowledged.

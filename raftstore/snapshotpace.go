@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
@@ -9,13 +10,16 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/neogan74/konsul/internal/persistence"
 )
 
 // Raft takes a snapshot after so many entries, looked at every SnapshotInterval. What
 // disk use depends on is bytes: until the next snapshot the log keeps all entries, and
 // the engine all versions that a replay would read. So a snapshot is also taken when the
 // entries since the last one come to a share of the engine, which bounds both, and what
-// snapshots cost beside the writes.
+// snapshots cost beside the writes. In a large engine only that counts: a snapshot is as
+// large as the state, and 8,192 entries are a second's writes.
 const (
 	paceEvery = time.Second
 	// paceShare: entries worth a 1/paceShare of the engine's tables, and at least
@@ -29,10 +33,13 @@ const (
 	minTrailing   = 64
 	trailingShare = 16
 	trailingBytes = 16 << 20
-	// quietBytes since the last snapshot make one due when nothing was applied for quietTime:
-	// what a burst left behind is not kept until the next one.
+	// quietBytes since the last snapshot, or a 1/quietShare of the tables, make one due when
+	// nothing was applied for quietTime: what a burst left behind is not kept until the next one.
 	quietBytes = 8 << 20
+	quietShare = 16
 	quietTime  = 20 * time.Second
+	// largeEngine is from how many bytes of tables on an engine is large.
+	largeEngine = paceShare * paceBytes
 )
 
 // pace counts the bytes of entries applied, and remembers how far back they go.
@@ -107,12 +114,12 @@ func (s *Store) paceSnapshots() {
 			index, from, last = now, s.pace.applied.Load(), time.Now()
 			continue
 		}
-		s.trimTrailing()
+		s.tuneRaft()
 		applied := s.pace.applied.Load()
 		if applied != seen {
 			seen, moved = applied, time.Now()
 		}
-		quiet := applied-from >= quietBytes && time.Since(moved) >= quietTime
+		quiet := applied-from >= s.share(quietShare, quietBytes) && time.Since(moved) >= quietTime
 		if time.Since(last) < pacePause || applied-from < s.share(paceShare, paceBytes) && !quiet {
 			continue
 		}
@@ -157,22 +164,70 @@ func (s *snapshotStore) reap(first uint64) {
 	}
 }
 
-// trimTrailing bounds in bytes what raft keeps of the log behind a snapshot, which it
-// counts in entries: 10,240 of them can be ten gigabytes.
-func (s *Store) trimTrailing() {
+// tuneRaft tells raft what follows from bytes: how much of the log it keeps behind a
+// snapshot, which it counts in entries (10,240 of them can be ten gigabytes), and that it
+// takes none by itself while the engine is large.
+func (s *Store) tuneRaft() {
 	want := s.cfg.TrailingLogs
 	if entries, known := s.pace.within(s.share(trailingShare, trailingBytes)); known {
 		want = min(want, max(entries, minTrailing))
 	}
 	rc := s.raft.ReloadableConfig()
-	if have := rc.TrailingLogs; want == have || want < s.cfg.TrailingLogs && want > have*3/4 && want < have*5/4 {
-		return // near enough
+	if have := rc.TrailingLogs; want < s.cfg.TrailingLogs && want > have*3/4 && want < have*5/4 {
+		want = have // near enough
 	}
-	rc.TrailingLogs = want
+	threshold := s.snapshotThreshold()
+	if rc.TrailingLogs == want && rc.SnapshotThreshold == threshold {
+		return
+	}
+	rc.TrailingLogs, rc.SnapshotThreshold = want, threshold
 	if err := s.raft.ReloadConfig(rc); err != nil {
-		s.log.Warn("changing how much of the log is kept behind a snapshot", "entries", want, "error", err)
+		s.log.Warn("changing when raft takes snapshots", "trailing_logs", want, "snapshot_threshold", threshold, "error", err)
 	}
 }
+
+// snapshotThreshold is after how many entries raft takes a snapshot by itself.
+func (s *Store) snapshotThreshold() uint64 {
+	if s.isLarge() {
+		return math.MaxUint64
+	}
+	return s.cfg.SnapshotThreshold
+}
+
+// isLarge: the bytes that were written decide about snapshots, not the entries.
+func (s *Store) isLarge() bool {
+	u, err := s.db.Usage()
+	return err == nil && u.SST >= s.cfg.largeEngine
+}
+
+// overdue takes a snapshot when neither raft nor pace does: both count from where this
+// process started, which may be a checkpoint, and a node that is restarted often would never
+// cut its log.
+func (s *Store) overdue() {
+	t := time.NewTicker(2 * s.cfg.SnapshotInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-t.C:
+		}
+		last := s.raft.LastIndex()
+		if newest := s.fsm.SnapshotIndex(); last-min(newest, last) < s.cfg.SnapshotThreshold {
+			continue
+		}
+		if s.isLarge() && persistence.DirUsage(s.logs.dir) < s.share(overdueShare, s.cfg.largeEngine) {
+			continue
+		}
+		if err := s.raft.Snapshot().Error(); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
+			s.log.Warn("taking an overdue snapshot", "error", err)
+		}
+	}
+}
+
+// overdueShare: a log that takes a 1/overdueShare of a large engine's tables on disk, and as
+// much as makes an engine large, should have been cut.
+const overdueShare = 2
 
 // share is a part of what the engine's tables take, and at least so many bytes.
 func (s *Store) share(part, least int64) int64 {

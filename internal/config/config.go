@@ -71,7 +71,7 @@ type Raft struct {
 	AdvertiseAddr      string        `koanf:"advertise_addr" env:"KONSUL_RAFT_ADVERTISE_ADDR" doc:"host:port under which other nodes reach bind_addr; host names are kept, not resolved (default: bind_addr)"`
 	BootstrapExpect    int           `koanf:"bootstrap_expect" env:"KONSUL_BOOTSTRAP_EXPECT" alias:"bootstrap-expect" doc:"nodes to wait for before the first election (default: 1 without join, 0 with)"`
 	Join               []string      `koanf:"join" env:"KONSUL_JOIN" alias:"join" doc:"API addresses of the cluster's nodes, comma separated; its own may be among them"`
-	SnapshotThreshold  uint64        `koanf:"snapshot_threshold" env:"KONSUL_RAFT_SNAPSHOT_THRESHOLD" doc:"log entries since the last snapshot that make the next one due"`
+	SnapshotThreshold  uint64        `koanf:"snapshot_threshold" env:"KONSUL_RAFT_SNAPSHOT_THRESHOLD" doc:"log entries since the last snapshot that make the next one due; from 256 MiB of data on, a quarter of that written does"`
 	SnapshotInterval   time.Duration `koanf:"snapshot_interval" env:"KONSUL_RAFT_SNAPSHOT_INTERVAL" doc:"how often to look whether a snapshot is due"`
 	TrailingLogs       uint64        `koanf:"trailing_logs" env:"KONSUL_RAFT_TRAILING_LOGS" doc:"log entries kept after a snapshot, for followers that are a little behind"`
 	HeartbeatTimeout   time.Duration `koanf:"heartbeat_timeout" env:"KONSUL_RAFT_HEARTBEAT_TIMEOUT" doc:"silence of the leader after which a follower stands for election"`
