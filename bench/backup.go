@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/neogan74/konsul/client"
@@ -26,7 +27,9 @@ type backupRun struct {
 	system  string
 	only    string
 	clients int
+	settle  time.Duration
 	before  time.Duration
+	rounds  int
 }
 
 func runBackup(ctx context.Context, args []string) error {
@@ -39,7 +42,9 @@ func runBackup(ctx context.Context, args []string) error {
 	f.Uint64Var(&b.cfg.keys, "keys", 4_000_000, "keys to load")
 	f.IntVar(&b.cfg.valueSize, "value-size", 256, "bytes; random, so that they cannot be compressed")
 	f.IntVar(&b.clients, "clients", 64, "writers while a backup is taken")
-	f.DurationVar(&b.before, "before", 8*time.Second, "load before the backup, for comparison")
+	f.DurationVar(&b.settle, "settle", 20*time.Second, "rest after the start and a first backup, in which members check their data")
+	f.DurationVar(&b.before, "before", 8*time.Second, "load before each backup, for comparison")
+	f.IntVar(&b.rounds, "rounds", 5, "backups to take, alone and under load; medians are printed")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -180,66 +185,73 @@ func (b *backupRun) measure(ctx context.Context, s system) error {
 	if _, err := b.save(ctx, s, file); err != nil {
 		return err
 	}
-	begin := time.Now()
-	size, err := b.save(ctx, s, file)
+	sleep(ctx, b.settle)
+	var alone []float64
+	for range b.rounds {
+		begin := time.Now()
+		size, err := b.save(ctx, s, file)
+		if err != nil {
+			return err
+		}
+		alone = append(alone, time.Since(begin).Seconds()/gb)
+		fmt.Printf("%s, %.2f GB in values of %d bytes: alone %.1f s/GB, file %d MB\n", s.name(), gb, b.cfg.valueSize, alone[len(alone)-1], size>>20)
+	}
+	rounds, err := b.underLoad(ctx, s, func() error { _, err := b.save(ctx, s, file); return err })
 	if err != nil {
 		return err
 	}
-	idle := time.Since(begin)
-	fmt.Printf("%s, %.2f GB in values of %d bytes: idle %.1f s, %.1f s/GB, file %d MB\n", s.name(), gb, b.cfg.valueSize, idle.Seconds(), idle.Seconds()/gb, size>>20)
+	var took, before, meanwhile, share []float64
+	for _, r := range rounds {
+		took, before, meanwhile = append(took, r.took.Seconds()/gb), append(before, r.before), append(meanwhile, r.meanwhile)
+		share = append(share, 100*r.meanwhile/r.before)
+		fmt.Printf("beside %d writers: %.1f s/GB, puts %.0f/s before, %.0f/s meanwhile\n", b.clients, r.took.Seconds()/gb, r.before, r.meanwhile)
+	}
+	fmt.Printf("| %s | %d B | %.1f s/GB | %.1f s/GB | %.0f/s | %.0f/s (%.0f %%) |\n", s.name(), b.cfg.valueSize,
+		middle(alone), middle(took), middle(before), middle(meanwhile), middle(share))
+	return nil
+}
 
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+// loadedBackup is one backup under load: how long it took, and the puts a second.
+type loadedBackup struct {
+	took              time.Duration
+	before, meanwhile float64
+}
+
+// underLoad takes backups while others write, with pauses between.
+func (b *backupRun) underLoad(ctx context.Context, s system, backup func() error) (rounds []loadedBackup, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	type sample struct {
-		at   time.Time
-		done int64
-	}
-	var mu sync.Mutex
-	var samples []sample
-	load := loadgen.Config{Target: s.target(false, false), Workload: loadgen.WorkloadPut, Clients: b.clients, Duration: 5 * time.Minute,
-		Keys: 10_000, ValueSize: 256, ProgressEvery: 100 * time.Millisecond, Progress: func(p loadgen.Progress) {
-			mu.Lock()
-			defer mu.Unlock()
-			samples = append(samples, sample{time.Now(), p.Done})
-		}}
+	var done atomic.Int64
+	load := loadgen.Config{Target: s.target(false, false), Workload: loadgen.WorkloadPut, Clients: b.clients, Duration: time.Hour,
+		Keys: 10_000, ValueSize: 256, ProgressEvery: 20 * time.Millisecond, Progress: func(p loadgen.Progress) { done.Store(p.Done) }}
 	ended := make(chan error, 1)
-	go func() { _, err := loadgen.Run(ctx, load); ended <- err }()
-	select {
-	case <-time.After(b.before + 2*time.Second):
-	case err := <-ended:
-		return err
-	}
-	from := time.Now()
-	_, err = b.save(ctx, s, file)
-	to := time.Now()
-	if err != nil {
-		return err
-	}
-	select { // and after it
-	case <-time.After(b.before / 2):
-	case err := <-ended:
-		return err
+	go func() {
+		_, err := loadgen.Run(ctx, load)
+		cancel()
+		ended <- err
+	}()
+	sleep(ctx, 2*time.Second)
+	for len(rounds) < b.rounds && ctx.Err() == nil {
+		begin, first := time.Now(), done.Load()
+		sleep(ctx, b.before)
+		from, second := time.Now(), done.Load()
+		if err := backup(); err != nil {
+			return nil, err
+		}
+		to, third := time.Now(), done.Load()
+		rounds = append(rounds, loadedBackup{to.Sub(from),
+			float64(second-first) / from.Sub(begin).Seconds(), float64(third-second) / to.Sub(from).Seconds()})
 	}
 	cancel()
-	if err := <-ended; err != nil && ctx.Err() == nil { // it ends because we say so
-		return err
+	if err := <-ended; err != nil && len(rounds) < b.rounds { // else it ended because we say so
+		return nil, err
 	}
-	rate := func(from, to time.Time) float64 {
-		mu.Lock()
-		defer mu.Unlock()
-		var first, last sample
-		for _, s := range samples {
-			if s.at.Before(from) {
-				first = s
-			}
-			if !s.at.After(to) {
-				last = s
-			}
-		}
-		return float64(last.done-first.done) / last.at.Sub(first.at).Seconds()
-	}
-	quiet, busy, after := rate(from.Add(-b.before), from), rate(from, to), rate(to.Add(500*time.Millisecond), to.Add(b.before/2))
-	fmt.Printf("| %s | %d B | %.1f s/GB | %.1f s/GB | %.0f/s | %.0f/s (%.0f %%) | %.0f/s |\n", s.name(), b.cfg.valueSize,
-		idle.Seconds()/gb, to.Sub(from).Seconds()/gb, quiet, busy, 100*busy/quiet, after)
-	return nil
+	return rounds, nil
 }

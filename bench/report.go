@@ -63,6 +63,10 @@ func median[T cmp.Ordered](list []measurement, of func(measurement) T) T {
 	for _, m := range list {
 		values = append(values, of(m))
 	}
+	return middle(values)
+}
+
+func middle[T cmp.Ordered](values []T) T {
 	slices.Sort(values)
 	return values[len(values)/2]
 }
