@@ -206,8 +206,8 @@ var errLogs = errors.New("the logs of the memtables do not do")
 //
 // Badger notes nowhere where a log ends: there are zeros behind its last record. In the log
 // that is being written there may be the beginning of a record, and the caller knows which
-// version must be found. Errors: errLogs, errMoved.
-func readLogs(dir string, logs map[uint64]int64, key []byte, index uint64) (*logSource, error) {
+// version must be found; marks say how far each log was durable. Errors: errLogs, errMoved.
+func readLogs(dir string, logs map[uint64]int64, marks map[string]int64, key []byte, index uint64) (*logSource, error) {
 	ids, err := usedLogs(logs)
 	if err != nil {
 		return nil, err
@@ -220,6 +220,9 @@ func readLogs(dir string, logs map[uint64]int64, key []byte, index uint64) (*log
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%w: %s: %w", errLogs, logName(id), err)
+		}
+		if mark := marks[logName(id)]; n < mark {
+			return nil, fmt.Errorf("%w: %s ends at byte %d, %d were durable", errLogs, logName(id), n, mark)
 		}
 		if size += n; size > maxLogBytes {
 			return nil, fmt.Errorf("%w: more than %d bytes", errLogs, maxLogBytes)
@@ -240,14 +243,14 @@ func readLogs(dir string, logs map[uint64]int64, key []byte, index uint64) (*log
 	return out, nil
 }
 
-// usedLogs are the logs with something in them, oldest first; errLogs if one is missing
+// usedLogs are the logs with something in them, oldest first; errMoved if one is missing
 // between them. Empty ones behind the newest are not used yet.
 func usedLogs(logs map[uint64]int64) ([]uint64, error) {
 	maps.DeleteFunc(logs, func(_ uint64, size int64) bool { return size == 0 })
 	ids := slices.Sorted(maps.Keys(logs))
 	for i, id := range ids {
 		if id != ids[0]+uint64(i) {
-			return nil, fmt.Errorf("%w: one is missing before %s", errLogs, logName(id))
+			return nil, fmt.Errorf("%w: a log is missing before %s", errMoved, logName(id))
 		}
 	}
 	return ids, nil

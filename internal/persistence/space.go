@@ -3,6 +3,7 @@ package persistence
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -218,10 +219,17 @@ func logFiles(dir string) (map[uint64]int64, error) {
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name(), ".mem")
 		id, perr := strconv.ParseUint(name, 10, 64)
-		info, ierr := e.Info()
-		if ok && perr == nil && ierr == nil {
-			logs[id] = info.Size()
+		if !ok || perr != nil {
+			continue
 		}
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		logs[id] = info.Size()
 	}
 	return logs, nil
 }

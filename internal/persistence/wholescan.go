@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -24,17 +25,17 @@ import (
 type wholeScan struct {
 	view *View
 	pin  *badger.Iterator
-	runs []*run // a heap
+	runs []*scanRun // a heap
 }
 
-// run is a source at one of its entries. A lower rank is what Badger would ask first.
-type run struct {
+// scanRun is a source at one of its entries. A lower rank is what Badger would ask first.
+type scanRun struct {
 	scanSource
 	scanEntry
 	rank int
 }
 
-func compareRuns(a, b *run) int {
+func compareRuns(a, b *scanRun) int {
 	if c := y.CompareKeys(a.key, b.key); c != 0 {
 		return c
 	}
@@ -74,14 +75,17 @@ func (v *View) openWhole() (*wholeScan, error) {
 	return nil, err
 }
 
-// errMoved: tables came or went, and what was found does not fit together.
-var errMoved = errors.New("the tables changed meanwhile")
+// errMoved: tables or logs came or went, and what was found does not fit together.
+var errMoved = errors.New("tables or logs changed meanwhile")
 
 // open finds the files and goes to the first key.
 func (s *wholeScan) open() error {
 	g, key := s.view.gen, s.view.db.opts.EncryptionKey
 	written := g.written.Load()
 	before := g.bdb.Tables()
+	g.stateMu.Lock()
+	marks := maps.Clone(g.marks)
+	g.stateMu.Unlock()
 	s.pin = s.view.txn.NewIterator(badger.IteratorOptions{})
 	logs, err := logFiles(g.dir)
 	if err != nil {
@@ -102,12 +106,12 @@ func (s *wholeScan) open() error {
 	if err := s.addTables(tables, files, keys); err != nil {
 		return err
 	}
-	log, err := readLogs(g.dir, logs, key, s.view.index)
+	log, err := readLogs(g.dir, logs, marks, key, s.view.index)
 	if err != nil {
 		return err
 	}
-	// Until a replay is where the engine was, tables have versions that prove nothing.
-	if written > 0 && written < g.ahead {
+	// Until a replay is beyond where the engine was, tables have versions that prove nothing.
+	if written > 0 && written <= g.ahead {
 		return fmt.Errorf("%w: %d was written, of the %d that were there at the start", errLogs, written, g.ahead)
 	}
 	newest := log.newest
@@ -162,7 +166,7 @@ func (s *wholeScan) addTables(tables []badger.TableInfo, files []tableFile, keys
 }
 
 func (s *wholeScan) add(src scanSource, rank int) {
-	s.runs = append(s.runs, &run{scanSource: src, rank: rank})
+	s.runs = append(s.runs, &scanRun{scanSource: src, rank: rank})
 }
 
 // start goes to the first entry of each run, and makes a heap of them.
@@ -244,7 +248,7 @@ func (s *wholeScan) show(key []byte, e *scanEntry, version uint64, fn func(key, 
 }
 
 // second is the run that is next after the first; nil if that is the last.
-func (s *wholeScan) second() *run {
+func (s *wholeScan) second() *scanRun {
 	switch {
 	case len(s.runs) < 2:
 		return nil

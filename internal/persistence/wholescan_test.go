@@ -279,7 +279,7 @@ func TestFlushedLogsBringNothingBack(t *testing.T) {
 			if got, n := digestOf(t, db.mustView(t).each); got != sum {
 				t.Errorf("%d records, Badger has %d", n, records)
 			}
-			_, err = readLogs(g.dir, map[uint64]int64{ids[0]: 1, ids[1]: 1}, nil, index) // as they were listed
+			_, err = readLogs(g.dir, map[uint64]int64{ids[0]: 1, ids[1]: 1}, nil, nil, index) // as they were listed
 			if gone := name != "all are there"; gone != errors.Is(err, errMoved) || !gone && err != nil {
 				t.Errorf("a log that went while it was read: %v", err)
 			}
