@@ -141,6 +141,30 @@ func TestCompactBesideEverything(t *testing.T) {
 	}
 }
 
+// What stands in a memtable that is nearly empty is flushed as well.
+func TestCompactFlushesAYoungMemtable(t *testing.T) {
+	db := openTest(t, Options{Dir: t.TempDir(), Badger: BadgerOptions{MemTableSize: minMemTableSize},
+		History: History{MinAge: 1, MinIndexes: 1, MaxIndexes: 1, MaxBytes: 1}})
+	for i := range uint64(20) {
+		put(t, db, i+1, "kv:a", fmt.Sprint(i))
+	}
+	if err := db.MakeDurable(t.Context(), 20); err != nil {
+		t.Fatal(err)
+	}
+	db.AdvanceFloor(20)
+	before := db.Floor()
+	if _, err := db.Compact(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	logs, err := logFiles(db.gen.Load().dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, there := logs[1]; there || before == 0 {
+		t.Errorf("the first memtable's log is still there among %v; floor %d", logs, before)
+	}
+}
+
 func TestOneCompactionAtATime(t *testing.T) {
 	db := openTest(t, Options{Dir: t.TempDir(), Badger: small})
 	db.compacting <- struct{}{}

@@ -40,8 +40,11 @@ func (db *DB) touch(ctx context.Context, g *generation, floor uint64) error {
 	if done, err := g.awaitFlush(ctx, db, mark, flushSoon); done || err != nil {
 		return err
 	}
-	if err := w.write(ctx, fill/16, nil); err != nil {
-		return err
+	// Badger looks whether a memtable is full before it writes, so it takes one more.
+	for _, n := range []int{fill / 16, 1} {
+		if err := w.write(ctx, n, nil); err != nil {
+			return err
+		}
 	}
 	_, err = g.awaitFlush(ctx, db, mark, flushPatience)
 	return err
