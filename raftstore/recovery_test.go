@@ -409,9 +409,12 @@ func TestALargeEngineIsNotWrittenForFewBytes(t *testing.T) {
 		if u, err := n.Store.DB().Usage(); err != nil || u.SST < 8<<20 {
 			return fmt.Errorf("tables of %d bytes, %w", u.SST, err)
 		}
+		if have := n.Store.Raft().ReloadableConfig().SnapshotThreshold; have <= 50 {
+			return fmt.Errorf("raft still takes a snapshot after %d entries", have)
+		}
 		return nil
 	})
-	time.Sleep(1500 * time.Millisecond) // raft is told once a second
+	time.Sleep(200 * time.Millisecond) // one may have been asked for before
 	if err := n.Store.TakeSnapshot(context.Background()); err != nil {
 		t.Fatal(err)
 	}
