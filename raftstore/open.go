@@ -177,7 +177,7 @@ func (s *Store) raftConfig(keepEngine bool) *raft.Config {
 	c.CommitTimeout = s.cfg.CommitTimeout
 	c.MaxAppendEntries = s.cfg.MaxAppendEntries
 	c.BatchApplyCh = true
-	c.SnapshotThreshold = s.snapshotThreshold()
+	c.SnapshotThreshold = s.snapshotThreshold(s.tableBytes())
 	c.SnapshotInterval = s.cfg.SnapshotInterval
 	c.TrailingLogs = s.cfg.TrailingLogs
 	c.ShutdownOnRemove = false // a removed node goes on serving stale reads, and says what it is

@@ -114,13 +114,14 @@ func (s *Store) paceSnapshots() {
 			index, from, last = now, s.pace.applied.Load(), time.Now()
 			continue
 		}
-		s.tuneRaft()
+		tables := s.tableBytes()
+		s.tuneRaft(tables)
 		applied := s.pace.applied.Load()
 		if applied != seen {
 			seen, moved = applied, time.Now()
 		}
-		quiet := applied-from >= s.share(quietShare, quietBytes) && time.Since(moved) >= quietTime
-		if time.Since(last) < pacePause || applied-from < s.share(paceShare, paceBytes) && !quiet {
+		quiet := applied-from >= share(tables, quietShare, quietBytes) && time.Since(moved) >= quietTime
+		if time.Since(last) < pacePause || applied-from < share(tables, paceShare, paceBytes) && !quiet {
 			continue
 		}
 		last = time.Now()
@@ -166,17 +167,17 @@ func (s *snapshotStore) reap(first uint64) {
 
 // tuneRaft tells raft what follows from bytes: how much of the log it keeps behind a
 // snapshot, which it counts in entries (10,240 of them can be ten gigabytes), and that it
-// takes none by itself while the engine is large.
-func (s *Store) tuneRaft() {
+// takes none by itself while the engine, of which tables is the size, is large.
+func (s *Store) tuneRaft(tables int64) {
 	want := s.cfg.TrailingLogs
-	if entries, known := s.pace.within(s.share(trailingShare, trailingBytes)); known {
+	if entries, known := s.pace.within(share(tables, trailingShare, trailingBytes)); known {
 		want = min(want, max(entries, minTrailing))
 	}
 	rc := s.raft.ReloadableConfig()
 	if have := rc.TrailingLogs; want < s.cfg.TrailingLogs && want > have*3/4 && want < have*5/4 {
 		want = have // near enough
 	}
-	threshold := s.snapshotThreshold()
+	threshold := s.snapshotThreshold(tables)
 	if rc.TrailingLogs == want && rc.SnapshotThreshold == threshold {
 		return
 	}
@@ -187,18 +188,15 @@ func (s *Store) tuneRaft() {
 }
 
 // snapshotThreshold is after how many entries raft takes a snapshot by itself.
-func (s *Store) snapshotThreshold() uint64 {
-	if s.isLarge() {
+func (s *Store) snapshotThreshold(tables int64) uint64 {
+	if s.isLarge(tables) {
 		return math.MaxUint64
 	}
 	return s.cfg.SnapshotThreshold
 }
 
 // isLarge: the bytes that were written decide about snapshots, not the entries.
-func (s *Store) isLarge() bool {
-	u, err := s.db.Usage()
-	return err == nil && u.SST >= s.cfg.largeEngine
-}
+func (s *Store) isLarge(tables int64) bool { return tables >= s.cfg.largeEngine }
 
 // overdue takes a snapshot when neither raft nor pace does: both count from where this
 // process started, which may be a checkpoint, and a node that is restarted often would never
@@ -216,7 +214,8 @@ func (s *Store) overdue() {
 		if newest := s.fsm.SnapshotIndex(); last-min(newest, last) < s.cfg.SnapshotThreshold {
 			continue
 		}
-		if s.isLarge() && persistence.DirUsage(s.logs.dir) < s.share(overdueShare, s.cfg.largeEngine) {
+		tables := s.tableBytes()
+		if s.isLarge(tables) && persistence.DirUsage(s.logs.dir) < share(tables, overdueShare, s.cfg.largeEngine) {
 			continue
 		}
 		if err := s.raft.Snapshot().Error(); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
@@ -229,11 +228,15 @@ func (s *Store) overdue() {
 // much as makes an engine large, should have been cut.
 const overdueShare = 2
 
-// share is a part of what the engine's tables take, and at least so many bytes.
-func (s *Store) share(part, least int64) int64 {
+// tableBytes is what the engine's tables take on disk; 0 if that is not known. It looks at
+// every file of theirs.
+func (s *Store) tableBytes() int64 {
 	u, err := s.db.Usage()
 	if err != nil {
-		return least
+		return 0
 	}
-	return max(least, u.SST/part)
+	return u.SST
 }
+
+// share is a part of what the engine's tables take, and at least so many bytes.
+func share(tables, part, least int64) int64 { return max(least, tables/part) }
