@@ -37,7 +37,7 @@ func (c checked) Next() (snapshot.Record, error) {
 
 // checkSize is an error if the engine cannot hold r.
 func checkSize(r snapshot.Record) error {
-	if len(r.Key) > maxStoredKeyLen || len(r.Value) > MaxRecordLen || bytes.HasPrefix(r.Key, []byte("!badger!")) {
+	if len(r.Key) > maxStoredKeyLen || len(r.Value) > MaxRecordLen || bytes.HasPrefix(r.Key, []byte(badgersPrefix)) {
 		return fmt.Errorf("%w: record of %d and %d bytes", snapshot.ErrCorrupt, len(r.Key), len(r.Value))
 	}
 	return nil

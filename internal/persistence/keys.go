@@ -53,6 +53,9 @@ const (
 	heldPrefix        = SysPrefix + "held:"
 )
 
+// badgersPrefix begins keys that are Badger's own.
+const badgersPrefix = "!badger!"
+
 func join(prefix string, rest []byte) []byte {
 	b := make([]byte, 0, len(prefix)+len(rest))
 	return append(append(b, prefix...), rest...)

@@ -53,7 +53,7 @@ func (db *DB) touch(ctx context.Context, g *generation, floor uint64) error {
 // places are where something must be written so that it stands above every table.
 func (g *generation) places() (places [][]byte) {
 	for _, t := range g.bdb.Tables() {
-		if left := tableKey(t.Left); t.Level > 0 && len(left) > 0 && !bytes.HasPrefix(left, []byte("!badger!")) {
+		if left := tableKey(t.Left); t.Level > 0 && len(left) > 0 && !bytes.HasPrefix(left, []byte(badgersPrefix)) {
 			places = append(places, left)
 		}
 	}

@@ -87,6 +87,10 @@ func (s *wholeScan) open() error {
 	marks := maps.Clone(g.marks)
 	g.stateMu.Unlock()
 	s.pin = s.view.txn.NewIterator(badger.IteratorOptions{})
+	// Until a replay is beyond where the engine was, tables have versions that prove nothing.
+	if written > 0 && written <= g.ahead {
+		return fmt.Errorf("%w: %d was written, of the %d that were there at the start", errLogs, written, g.ahead)
+	}
 	logs, err := logFiles(g.dir)
 	if err != nil {
 		return err
@@ -109,10 +113,6 @@ func (s *wholeScan) open() error {
 	log, err := readLogs(g.dir, logs, marks, key, s.view.index)
 	if err != nil {
 		return err
-	}
-	// Until a replay is beyond where the engine was, tables have versions that prove nothing.
-	if written > 0 && written <= g.ahead {
-		return fmt.Errorf("%w: %d was written, of the %d that were there at the start", errLogs, written, g.ahead)
 	}
 	newest := log.newest
 	for _, t := range tables {
@@ -228,12 +228,11 @@ func (s *wholeScan) each(ctx context.Context, fn func(key, value []byte, version
 	return nil
 }
 
-// What Badger notes beside an entry (value.go), and the keys that are its own.
+// What Badger notes beside an entry (value.go).
 const (
 	metaDeleted      = 1 << 0
 	metaValuePointer = 1 << 1
 	metaEndOfTxn     = 1 << 7
-	badgersPrefix    = "!badger!"
 )
 
 // show gives an entry to fn unless it is a deletion or Badger's own.
