@@ -59,8 +59,10 @@ func (s *Store) open() error {
 	if s.snaps, err = openSnapshots(s.cfg, s.keys, s.log); err != nil {
 		return err
 	}
-	if err := s.endRecovery(); err != nil {
+	if ended, err := s.endRecovery(); err != nil {
 		return err
+	} else if !ended {
+		return errRecovering(s.cfg.DataDir)
 	}
 	if err := stable.forgetHalfBootstrap(s.logs, s.snaps); err != nil {
 		return err

@@ -37,7 +37,8 @@ type Recovery struct {
 // with an empty data directory, or are recovered with the same members.
 //
 // confirm is shown what is going to happen, before anything changes; its error ends
-// Recover. Errors: ErrLocked if the node is running, ErrBadConfig, ErrDamaged.
+// Recover. It may be repeated if it did not end; until it has, the node does not start.
+// Indexes go on far behind the newest one, with a history that begins there. Errors: ErrLocked if the node is running, ErrBadConfig, ErrDamaged.
 func Recover(ctx context.Context, cfg Config, members []Server, confirm func(Recovery) error) (r Recovery, err error) {
 	cfg = cfg.withDefaults()
 	cfg.BindAddr = "127.0.0.1:0"
@@ -69,6 +70,11 @@ func Recover(ctx context.Context, cfg Config, members []Server, confirm func(Rec
 		return r, err
 	}
 	failpoint.Hit("recover.after-backup")
+	// From here on the engine may hold entries that nobody but this node ever had.
+	if err := s.noteRecovery(recovering{}); err != nil {
+		return r, err
+	}
+	failpoint.Hit("recover.after-begin")
 	term, err := s.applyRest(found, r.Index)
 	if err != nil {
 		return r, err
@@ -102,7 +108,7 @@ func (s *Store) openAtRest() (found recovered, stable raft.StableStore, err erro
 	if s.snaps, err = openSnapshots(s.cfg, s.keys, s.log); err != nil {
 		return found, nil, err
 	}
-	if err := s.endRecovery(); err != nil {
+	if _, err := s.endRecovery(); err != nil {
 		return found, nil, err
 	}
 	rec := recovery{cfg: s.cfg, keys: s.keys, log: s.log, logs: s.logs, stable: stable, snaps: s.snaps, clean: clean}
@@ -183,33 +189,42 @@ func (s *Store) applyRest(found recovered, last uint64) (term uint64, err error)
 	return term, nil
 }
 
+// recoveryGap is how far behind the newest entry of this node the indexes go on. Those
+// between were given out by the nodes that are lost, to writes that are lost with them, and
+// may not come back for others: clients remember them, and so do backups. At 10,000 writes
+// a second it is what the others may have written in 79 days; JSON has room for 2^17 of them.
+const recoveryGap = 1 << 36
+
 // startAnew writes a snapshot of all there is with the new members, and empties the
 // log, which may have configurations in it. From the moment that the snapshot has its
-// name it is the truth: a start that finds the record of it ends what was begun.
+// name it is the truth: a start that finds the record of it ends what was begun, and
+// makes the engine anew from it, whose history begins there.
 func (s *Store) startAnew(ctx context.Context, conf raft.Configuration, last, term uint64) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	snap, err := s.fsm.Snapshot()
-	if err != nil {
-		return fmt.Errorf("taking a snapshot: %w", err)
-	}
-	defer snap.Release()
 	_, trans := raft.NewInmemTransport("recover")
-	sink, err := s.snaps.Create(raft.SnapshotVersionMax, last, term, conf, 1, trans)
+	index := max(last, s.db.Published()) + recoveryGap // a restore may be ahead of the log
+	sink, err := s.snaps.Create(raft.SnapshotVersionMax, index, term, conf, 1, trans)
 	if err != nil {
 		return fmt.Errorf("taking a snapshot: %w", err)
 	}
-	path := filepath.Join(s.cfg.DataDir, recoveringFile)
-	if err := statefile.Write(path, recoveringFormat, recovering{Snapshot: sink.ID()}); err != nil {
+	if err := s.noteRecovery(recovering{Snapshot: sink.ID()}); err != nil {
 		return errors.Join(err, sink.Cancel())
 	}
 	failpoint.Hit("recover.after-record")
-	if err := snap.Persist(sink); err != nil { // finishes or cancels it
+	if err := s.fsm.WriteAs(ctx, sink, index); err != nil {
+		return errors.Join(fmt.Errorf("taking a snapshot: %w", err), sink.Cancel())
+	}
+	failpoint.Hit("recover.after-stream")
+	if err := sink.Close(); err != nil {
 		return fmt.Errorf("taking a snapshot: %w", err)
 	}
 	failpoint.Hit("recover.after-snapshot")
-	return s.endRecovery()
+	if ended, err := s.endRecovery(); err != nil || !ended {
+		return errors.Join(err, errRecovering(s.cfg.DataDir))
+	}
+	return nil
 }
 
 const (
@@ -217,39 +232,60 @@ const (
 	recoveringFormat = 1
 )
 
-// recovering says that Recover writes, or has written, a snapshot in which the node's new
-// members are.
+// recovering says that Recover is under way. What it applies may be what no majority ever
+// had, so a node with this record may not go on with its old members.
 type recovering struct {
+	// Snapshot is, or will be, the snapshot in which the node's new members are; "" until
+	// Recover has come so far.
 	Snapshot string `json:"snapshot"`
 }
 
+func (s *Store) noteRecovery(r recovering) error {
+	if err := statefile.Write(filepath.Join(s.cfg.DataDir, recoveringFile), recoveringFormat, r); err != nil {
+		return fmt.Errorf("noting the recovery: %w", err)
+	}
+	return nil
+}
+
+// errRecovering is what a node that was recovered by half answers a start.
+func errRecovering(dir string) error {
+	return fmt.Errorf("%w: a recovery of %s was begun and has not ended: repeat `konsul cluster recover`; "+
+		"or, if the other nodes are back, %s", ErrDamaged, dir, wayBack(dir))
+}
+
 // endRecovery ends a Recover whose snapshot is there: nothing older may be started from.
-// One that did not come so far is forgotten.
-func (s *Store) endRecovery() error {
+// It is false if there is one that did not come so far: only Recover may go on then.
+func (s *Store) endRecovery() (ended bool, err error) {
 	if s.cfg.InMemory {
-		return nil
+		return true, nil
 	}
 	var rec recovering
 	path := filepath.Join(s.cfg.DataDir, recoveringFile)
 	found, err := statefile.Read(path, recoveringFormat, &rec)
 	if errors.Is(err, statefile.ErrDamaged) {
-		return fmt.Errorf("%w: %w: remove it and repeat `konsul cluster recover`", ErrDamaged, err)
+		return false, fmt.Errorf("%w: %w: remove it and repeat `konsul cluster recover`", ErrDamaged, err)
 	}
 	if err != nil || !found {
-		return err
+		return !found, err
 	}
-	if _, err := os.Stat(filepath.Join(s.snaps.dir, filepath.Base(rec.Snapshot))); err == nil {
-		if err := s.forgetLog(); err != nil {
-			return fmt.Errorf("ending a recovery: %w", err)
-		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("ending a recovery: %w", err)
+	if rec.Snapshot == "" {
+		return false, nil
+	}
+	_, err = os.Stat(filepath.Join(s.snaps.dir, filepath.Base(rec.Snapshot)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err == nil {
+		err = s.forgetLog()
+	}
+	if err != nil {
+		return false, fmt.Errorf("ending a recovery: %w", err)
 	}
 	failpoint.Hit("recover.before-end")
 	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("ending a recovery: %w", err)
+		return false, fmt.Errorf("ending a recovery: %w", err)
 	}
-	return syncDir(s.cfg.DataDir)
+	return true, syncDir(s.cfg.DataDir)
 }
 
 // forgetLog removes the checkpoint and all entries of the log.

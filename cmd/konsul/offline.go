@@ -143,7 +143,8 @@ func runRecover(cmd *cobra.Command, o *offline, peers string) error {
 	r, err := raftstore.Recover(cmd.Context(), cfg, servers, func(r raftstore.Recovery) error {
 		fmt.Fprintf(out, "Node %s of cluster %s has entries up to %d.\n", r.NodeID, r.ClusterID, r.Index)
 		fmt.Fprintf(out, "Its peers are  %s\nthey become    %s\n", names(r.Before), names(r.After))
-		fmt.Fprintln(out, "Whatever only the others had is lost. The nodes that are left out must never be started again with their data.")
+		fmt.Fprintln(out, "Whatever only the others had is lost. The nodes that are left out must never be started again with their data.\n"+
+			"Indexes go on far behind those that were given out; the next backup must be a full one.")
 		return o.agreed(cmd)
 	})
 	if err != nil {

@@ -318,8 +318,8 @@ func TestACrashAtAnyPointOfResetAndRecover(t *testing.T) {
 	for _, point := range pick(
 		[]string{"recover.kept.snapshots", "recover.after-snapshot"},
 		[]string{
-			"recover.kept.raft", "recover.kept.snapshots", "recover.before-rename", "recover.after-backup", "recover.after-apply",
-			"write.data/recovering.json", "recover.after-record", "snapshot.after-stream", "recover.after-snapshot",
+			"recover.kept.raft", "recover.kept.snapshots", "recover.before-rename", "recover.after-backup", "recover.after-begin", "recover.after-apply",
+			"write.data/recovering.json", "recover.after-record", "recover.after-stream", "recover.after-snapshot",
 			"recover.after-checkpoint", "recover.before-end",
 		}) {
 		t.Run(strings.ReplaceAll(point, "/", "_"), func(t *testing.T) { crashRecover(t, c, old, point, load.Ledger) })
