@@ -19,7 +19,7 @@ const minFiles = 256
 // hysteresis of a quarter: a node that wavers around the floor would hand its
 // leadership to and fro.
 type diskWatch struct {
-	dir   string
+	dir   atomic.Pointer[string]
 	floor int64
 	log   hclog.Logger
 	// onFull is called, from run's goroutine, when the disk falls below the floor.
@@ -33,7 +33,18 @@ type diskWatch struct {
 }
 
 func newDiskWatch(dir string, floor int64, log hclog.Logger) *diskWatch {
-	return &diskWatch{dir: dir, floor: floor, log: log.Named("disk"), onFull: func() {}}
+	d := &diskWatch{floor: floor, log: log.Named("disk"), onFull: func() {}}
+	d.dir.Store(&dir)
+	return d
+}
+
+// follow goes on with another directory; "" is none, which has room.
+func (d *diskWatch) follow(dir string) {
+	d.dir.Store(&dir)
+	if dir == "" {
+		d.low.Store(false)
+	}
+	d.check()
 }
 
 // full reports whether this node must not take writes.
@@ -41,10 +52,11 @@ func (d *diskWatch) full() bool { return d.low.Load() }
 
 // check measures once.
 func (d *diskWatch) check() {
-	if d.floor == 0 || d.dir == "" {
+	dir := *d.dir.Load()
+	if d.floor == 0 || dir == "" {
 		return
 	}
-	_, free, files, err := persistence.DiskSpace(d.dir)
+	_, free, files, err := persistence.DiskSpace(dir)
 	if err != nil {
 		d.log.Warn("free space is unknown", "error", err)
 		return
@@ -56,17 +68,17 @@ func (d *diskWatch) check() {
 	case !low && (starved || free < d.floor):
 		d.low.Store(true)
 		d.log.Error("disk is full: this node takes no writes until space is freed",
-			"dir", d.dir, "free", free, "floor", d.floor, "out_of_inodes", crowded, "engine_waits", starved && !crowded)
+			"dir", dir, "free", free, "floor", d.floor, "out_of_inodes", crowded, "engine_waits", starved && !crowded)
 		d.onFull()
 	case low && !starved && free >= d.floor+d.floor/4:
 		d.low.Store(false)
-		d.log.Info("disk has space again: this node takes writes", "dir", d.dir, "free", free, "floor", d.floor)
+		d.log.Info("disk has space again: this node takes writes", "dir", dir, "free", free, "floor", d.floor)
 	}
 }
 
 // run measures until stop is closed.
 func (d *diskWatch) run(stop <-chan struct{}) {
-	if d.floor == 0 || d.dir == "" {
+	if d.floor == 0 {
 		return
 	}
 	tick := time.NewTicker(diskInterval)

@@ -114,3 +114,6 @@ func (s *Store) TermOf(index uint64) uint64 { return s.logs.termOf(index) }
 
 // SetFailing says that the last append failed.
 func (s *Store) SetFailing() { s.logs.failedAt.Store(time.Now().UnixNano()) }
+
+// Forsake gives up what a Sync has made.
+func (s *Store) Forsake(why string) { s.forsake(why) }

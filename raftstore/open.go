@@ -46,7 +46,11 @@ func (s *Store) open() error {
 	if s.metrics, err = newMetrics(s); err != nil {
 		return err
 	}
-	s.disk = newDiskWatch(s.cfg.DataDir, s.cfg.MinFreeSpace, s.log)
+	dir := s.cfg.DataDir
+	if s.cfg.InMemory {
+		dir = "" // until a Sync
+	}
+	s.disk = newDiskWatch(dir, s.cfg.MinFreeSpace, s.log)
 	s.disk.check()
 	if s.logs, err = openLog(s.cfg, s.keys, s.log); err != nil {
 		return err
@@ -283,7 +287,7 @@ func (f *raftFSM) Restore(r io.ReadCloser) error {
 	f.store.points.restored()
 	conf, confIndex := f.store.points.conf, f.store.points.confIndex
 	f.store.points.mu.Unlock()
-	f.store.forsake()
+	f.store.forsake("a restore came after the sync")
 	if err != nil {
 		return err
 	}

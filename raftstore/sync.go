@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -99,13 +100,17 @@ func (s *Store) newMirror(ctx context.Context, dir string) (out Synced, err erro
 		if err != nil {
 			// SYNCING stays: nobody takes this for a node's directory.
 			s.logs.detach()
+			s.disk.follow("")
 			err = errors.Join(err, m.close())
 		}
 	}()
+	s.disk.follow(dir)
 	cfg := s.diskConfig(dir)
 	if m.logs, err = openLog(cfg, keys, s.log); err != nil {
 		return out, err
 	}
+	// A node with its data in memory does not end for a disk. Whoever appends waits in the gate.
+	m.logs.fatal = func(err error) { go s.forsake(err.Error()) }
 	if m.snaps, err = openSnapshots(cfg, keys, s.log); err != nil {
 		return out, err
 	}
@@ -307,7 +312,7 @@ func (s *Store) writeSnapshot(ctx context.Context, m *mirror) (out Synced, err e
 	if err != nil {
 		return out, err
 	}
-	_, err = view.WriteTo(ctx, sink, snapshot.Header{
+	_, err = view.WriteTo(ctx, roomWriter{sink, s.disk}, snapshot.Header{
 		ClusterID: s.ClusterID(), Index: index, CreatedAt: time.Now().UnixNano(), Keys: counts.Keys, Services: counts.Services,
 	})
 	if err != nil {
@@ -317,6 +322,19 @@ func (s *Store) writeSnapshot(ctx context.Context, m *mirror) (out Synced, err e
 		return out, err
 	}
 	return Synced{Index: index, Keys: counts.Keys, Services: counts.Services}, m.cut(s, index)
+}
+
+// roomWriter leaves the log, which writes wait for, the rest of a disk.
+type roomWriter struct {
+	io.Writer
+	disk *diskWatch
+}
+
+func (r roomWriter) Write(b []byte) (int, error) {
+	if r.disk.full() {
+		return 0, ErrDiskFull
+	}
+	return r.Writer.Write(b)
 }
 
 // cut removes what a new snapshot covers from the log.
@@ -380,15 +398,30 @@ func (s *Store) writeIdentity(dir string) error {
 	return id.setCluster(s.ClusterID())
 }
 
-// forsake ends a mirror that would no longer be the state: a restore replaces it beside the
-// log. A start must not take the directory then.
-func (s *Store) forsake() {
+// forsake ends a mirror that will not be the state any more, because a restore replaces that
+// beside the log, or its disk does not do. A start must not take the directory then.
+func (s *Store) forsake(why string) {
 	m := s.logs.detach()
 	if m == nil {
 		return
 	}
-	err := writeDurably(filepath.Join(m.dir, syncingFile), []byte("a restore came after the sync: sync again\n"))
-	s.log.Error("the data was restored after it was synced: sync again before the restart", "dir", m.dir, "error", errors.Join(err, m.close()))
+	s.disk.follow("")
+	err := errors.Join(m.disown(why), m.close())
+	s.log.Error("the data on disk is not what is in memory any more: sync again before the restart", "dir", m.dir, "reason", why, "error", err)
+}
+
+// disown has every start on the directory refused.
+func (m *mirror) disown(why string) error {
+	err := writeDurably(filepath.Join(m.dir, syncingFile), []byte(why+": sync again\n"))
+	if err == nil {
+		return nil
+	}
+	// Perhaps the disk is full. Without its log the directory is damaged, and no start goes on.
+	name := filepath.Join(m.dir, raftDir)
+	if rerr := os.Rename(name, name+".forsaken"); rerr != nil {
+		return errors.Join(err, rerr)
+	}
+	return syncDir(m.dir)
 }
 
 // detach ends the writing along; nil if there was none.
