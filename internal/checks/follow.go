@@ -11,8 +11,12 @@ import (
 	"github.com/neogan74/konsul/internal/persistence/record"
 )
 
-// followPause is the pause after the state could not be followed.
-const followPause = time.Second
+const (
+	// followPause is the pause after the state could not be followed.
+	followPause = time.Second
+	// resetPause is the one after it was replaced: while that goes on nobody can follow it.
+	resetPause = 50 * time.Millisecond
+)
 
 // maxSpread is over how long the first runs of all checks are spread when this node
 // starts, or begins anew: each within its own interval, if that is shorter.
@@ -24,25 +28,26 @@ const maxSpread = time.Minute
 func (r *Runner) follow() {
 	for r.node.Ready(r.ctx) != nil {
 		// What it has may be old: checks of instances that are gone.
-		if !r.pause() {
+		if !r.pause(followPause) {
 			return
 		}
 	}
 	for r.ctx.Err() == nil {
 		err := r.followOnce()
 		if errors.Is(err, fsm.ErrReset) || errors.Is(err, persistence.ErrCompacted) {
-			continue // read again and go on
+			r.pause(resetPause) // then read again and go on
+			continue
 		}
 		if r.ctx.Err() == nil && !errors.Is(err, fsm.ErrClosed) {
 			r.log.Warn("following the services failed and is tried again", "error", err)
 		}
-		r.pause()
+		r.pause(followPause)
 	}
 }
 
 // pause returns false if the runner is closed.
-func (r *Runner) pause() bool {
-	timer := time.NewTimer(followPause)
+func (r *Runner) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
