@@ -94,6 +94,10 @@ func (g *generation) settleLogs(st *state) error {
 	if err := findLostLogs(g.dir, st, there, held); err != nil {
 		return err
 	}
+	if err := dropFlushed(g.dir, st, logs, held); err != nil {
+		return err
+	}
+	maps.DeleteFunc(there, func(name string, _ bool) bool { return logs[logID(name)] == 0 })
 	marks := maps.Clone(st.Logs)
 	maps.DeleteFunc(marks, func(name string, _ int64) bool { return !there[name] })
 	if len(marks) < len(st.Logs) {
@@ -127,6 +131,35 @@ func findLostLogs(dir string, st *state, there map[string]bool, held map[string]
 		if _, ok := held[name]; st.Held && mark > logHeaderLen && !there[name] && !ok {
 			return fmt.Errorf("%w: %s is gone, with %d bytes that were durable", ErrCorrupt, filepath.Join(dir, name), mark)
 		}
+	}
+	return nil
+}
+
+// dropFlushed cuts logs to nothing, as Badger does, whose memtables are tables for certain:
+// memtables are flushed in order, so if a log with entries was flushed, all before it were.
+//
+// While an iterator holds memtables their logs stay, and at its end Badger lets go of them
+// newest first. If the process ends just then an old log is left without a later one. Badger
+// would make a table of it once more; and if the later one had a deletion of what it holds,
+// and a compaction has dropped both, that would be there again.
+//
+// What a log that is gone had is known from its mark. It has one if it matters: a compaction
+// drops nothing above the floor, which is not above what is durable.
+func dropFlushed(dir string, st *state, logs map[uint64]int64, held map[string]int64) error {
+	newest := uint64(0)
+	for name, mark := range st.Logs {
+		if size, known := held[name]; known && size == 0 && mark > logHeaderLen && logs[logID(name)] == 0 {
+			newest = max(newest, logID(name))
+		}
+	}
+	for id, size := range logs {
+		if size == 0 || id >= newest {
+			continue
+		}
+		if err := os.Truncate(filepath.Join(dir, logName(id)), 0); err != nil {
+			return err
+		}
+		logs[id] = 0
 	}
 	return nil
 }

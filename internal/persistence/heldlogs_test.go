@@ -241,3 +241,43 @@ func TestSecondNamesGo(t *testing.T) {
 		return len(held) <= 4
 	})
 }
+
+// An iterator held the logs of two memtables that are tables by now, and a compaction has
+// dropped a value of the first and its deletion, of the second. The process ends when Badger
+// has removed the second log and not yet the first: the value does not come back.
+func TestAFlushedLogIsNotReplayed(t *testing.T) {
+	for name, again := range map[string]bool{"at once": false, "and state.json was written meanwhile": true} {
+		t.Run(name, func(t *testing.T) {
+			live, dir := t.TempDir(), t.TempDir()
+			db, g, ids := twoHeldLogs(t, live)
+			index := db.Published()
+			second := filepath.Join(g.dir, logName(ids[1]))
+			if err := errors.Join(os.Truncate(second, 0), os.Remove(second)); err != nil { // as Badger does
+				t.Fatal(err)
+			}
+			if again {
+				index++
+				put(t, db, index, "kv:again", "value")
+				if err := db.MakeDurable(t.Context(), index); err != nil {
+					t.Fatal(err)
+				}
+			}
+			eventually(t, "a copy between compactions", func() bool {
+				if err := os.RemoveAll(dir); err != nil {
+					t.Fatal(err)
+				}
+				before := g.bdb.Tables()
+				return os.CopyFS(dir, os.DirFS(live)) == nil && sameTables(before, g.bdb.Tables())
+			})
+			sum, records := digestOf(t, db.mustView(t).eachThroughBadger)
+			db = openTest(t, Options{Dir: dir, Badger: BadgerOptions{MemTableSize: minMemTableSize}})
+			db.Publish(index)
+			if got, n := digestOf(t, db.mustView(t).eachThroughBadger); got != sum {
+				t.Errorf("%d records after the start, %d before", n, records)
+			}
+			if logs, err := logFiles(db.gen.Load().dir); err != nil || logs[ids[0]] > 0 && logs[ids[1]] == 0 {
+				t.Errorf("logs %v, %v", logs, err)
+			}
+		})
+	}
+}

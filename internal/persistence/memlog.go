@@ -88,7 +88,23 @@ func (g *generation) markLogs(index uint64, key []byte) (marks map[string]int64,
 		}
 		marks[name] = mark
 	}
+	// A log that was flushed is remembered while an older one is there; see dropFlushed.
+	for name, mark := range g.marks {
+		if _, known := marks[name]; !known && olderThan(marks, logID(name)) {
+			marks[name] = mark
+		}
+	}
 	return marks, held, nil
+}
+
+// olderThan says whether one of the logs in marks has a lower number.
+func olderThan(marks map[string]int64, id uint64) bool {
+	for name := range marks {
+		if logID(name) < id {
+			return true
+		}
+	}
+	return false
 }
 
 // markLog goes on from byte from, where a record begins.

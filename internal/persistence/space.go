@@ -217,9 +217,8 @@ func logFiles(dir string) (map[uint64]int64, error) {
 	}
 	logs := map[uint64]int64{}
 	for _, e := range entries {
-		name, ok := strings.CutSuffix(e.Name(), ".mem")
-		id, perr := strconv.ParseUint(name, 10, 64)
-		if !ok || perr != nil {
+		id := logID(e.Name())
+		if id == 0 {
 			continue
 		}
 		info, err := e.Info()
@@ -232,6 +231,16 @@ func logFiles(dir string) (map[uint64]int64, error) {
 		logs[id] = info.Size()
 	}
 	return logs, nil
+}
+
+// logID is the number in a log's name, from 1 on; 0 if that is none.
+func logID(name string) uint64 {
+	number, ok := strings.CutSuffix(name, ".mem")
+	id, err := strconv.ParseUint(number, 10, 64)
+	if !ok || err != nil {
+		return 0
+	}
+	return id
 }
 
 // removeEmptyLogs removes logs of length 0 before Badger opens dir, which would

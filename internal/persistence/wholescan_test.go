@@ -230,61 +230,71 @@ func TestFlushedLogsBringNothingBack(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := Options{Dir: t.TempDir(), Badger: BadgerOptions{MemTableSize: minMemTableSize, NumLevelZeroTables: 3}}
-			o.History = History{MinAge: 1, MinIndexes: 1, MaxIndexes: 1, MaxBytes: 1}
-			db := openTest(t, o)
-			g, index := db.gen.Load(), uint64(0)
-			write := func(key, value string) {
-				index++
-				put(t, db, index, key, value)
-			}
-			fill := func() { // more than a memtable
-				for i := range 9 {
-					write(fmt.Sprint("kv:fill", i), string(randomBytes(index, 1_000_000)))
-				}
-			}
-			write("kv:key", "value")
-			fill() // the second memtable is the current one
-			write("kv:key", "")
-			reader, err := db.View()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer reader.Close()
-			held := reader.txn.NewIterator(badger.IteratorOptions{})
-			defer held.Close()
-			fill()
-			write("kv:more", "value")
-			eventually(t, "two memtables are tables", func() bool { return len(g.bdb.Tables()) >= 2 })
-			if err := db.MakeDurable(t.Context(), index); err != nil {
-				t.Fatal(err)
-			}
-			db.AdvanceFloor(index)
-			fill()
-			fill()
-			eventually(t, "a compaction has dropped both", func() bool {
-				return slices.ContainsFunc(g.bdb.Tables(), func(t badger.TableInfo) bool { return t.Level > 0 })
-			})
-			logs, err := logFiles(g.dir)
-			if err != nil {
-				t.Fatal(err)
-			}
-			maps.DeleteFunc(logs, func(_ uint64, size int64) bool { return size == 0 })
-			ids := slices.Sorted(maps.Keys(logs))
-			if len(ids) < 3 || ids[1] != ids[0]+1 {
-				t.Fatalf("logs %v: the reader does not hold two", ids)
-			}
+			db, g, ids := twoHeldLogs(t, t.TempDir())
+			index := db.Published()
 			harm(t, g.dir, ids)
 			sum, records := digestOf(t, db.mustView(t).eachThroughBadger)
 			if got, n := digestOf(t, db.mustView(t).each); got != sum {
 				t.Errorf("%d records, Badger has %d", n, records)
 			}
-			_, err = readLogs(g.dir, map[uint64]int64{ids[0]: 1, ids[1]: 1}, nil, nil, index) // as they were listed
+			_, err := readLogs(g.dir, map[uint64]int64{ids[0]: 1, ids[1]: 1}, nil, nil, index) // as they were listed
 			if gone := name != "all are there"; gone != errors.Is(err, errMoved) || !gone && err != nil {
 				t.Errorf("a log that went while it was read: %v", err)
 			}
 		})
 	}
+}
+
+// twoHeldLogs makes an engine in dir with two logs, ids, of memtables that are tables; the
+// first has a value, the second its deletion, and a compaction has dropped both.
+func twoHeldLogs(t *testing.T, dir string) (db *DB, g *generation, ids []uint64) {
+	t.Helper()
+	o := Options{Dir: dir, Badger: BadgerOptions{MemTableSize: minMemTableSize, NumLevelZeroTables: 3}}
+	o.History = History{MinAge: 1, MinIndexes: 1, MaxIndexes: 1, MaxBytes: 1}
+	db = openTest(t, o)
+	g = db.gen.Load()
+	index := uint64(0)
+	write := func(key, value string) {
+		index++
+		put(t, db, index, key, value)
+	}
+	fill := func() { // more than a memtable
+		for i := range 9 {
+			write(fmt.Sprint("kv:fill", i), string(randomBytes(index, 1_000_000)))
+		}
+	}
+	write("kv:key", "value")
+	fill() // the second memtable is the current one
+	write("kv:key", "")
+	reader, err := db.View()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(reader.Close)
+	held := reader.txn.NewIterator(badger.IteratorOptions{})
+	t.Cleanup(held.Close)
+	fill()
+	write("kv:more", "value")
+	eventually(t, "two memtables are tables", func() bool { return len(g.bdb.Tables()) >= 2 })
+	if err := db.MakeDurable(t.Context(), index); err != nil {
+		t.Fatal(err)
+	}
+	db.AdvanceFloor(index)
+	fill()
+	fill()
+	eventually(t, "a compaction has dropped both", func() bool {
+		return slices.ContainsFunc(g.bdb.Tables(), func(t badger.TableInfo) bool { return t.Level > 0 })
+	})
+	logs, err := logFiles(g.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	maps.DeleteFunc(logs, func(_ uint64, size int64) bool { return size == 0 })
+	ids = slices.Sorted(maps.Keys(logs))
+	if len(ids) < 3 || ids[1] != ids[0]+1 {
+		t.Fatalf("logs %v: the reader does not hold two", ids)
+	}
+	return db, g, ids
 }
 
 // mustView is a view until the end of the test.
