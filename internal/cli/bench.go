@@ -2,16 +2,16 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/neogan74/konsul/client"
 	"github.com/neogan74/konsul/internal/loadgen"
 )
 
@@ -32,25 +32,36 @@ func benchCommand() *cobra.Command {
 		Long: "Put load on a cluster and measure throughput and latency. Each client has a connection\n" +
 			"of its own and sends its next request when the last is answered; clients are spread\n" +
 			"over the addresses. The keys are bench/0000000000 and on; they stay afterwards\n" +
-			"(konsul kv delete bench/ --prefix).",
+			"(konsul kv delete bench/ --prefix).\n\n" +
+			"  put    one key per request\n" +
+			"  get    one key per request; all keys are written first\n" +
+			"  mixed  as many gets as puts\n" +
+			"  batch  --batch-size keys per request, all or none; requests and keys are counted\n" +
+			"  watch  --clients watchers of bench/, connected before the first write, and\n" +
+			"         --writers clients that put. Delivery is the time from just before a write\n" +
+			"         is sent to its event at each watcher. A write that was acknowledged and a\n" +
+			"         watcher did not see, or not once and in order, is an error (exit 1).",
 		Example: "  konsul bench\n  konsul bench --workload get --clients 256 --duration 30s\n" +
+			"  konsul bench --workload batch --batch-size 500\n  konsul bench --workload watch --clients 100 --writers 2\n" +
 			"  konsul bench --workload mixed --http-addr 127.0.0.1:8501,127.0.0.1:8502,127.0.0.1:8503 --json",
 		Args: args(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.bench(cmd) },
 	}
 	f.register(cmd, defaultTimeout)
 	flags := cmd.Flags()
-	flags.StringVar(&f.workload, "workload", "put", "put, get, or mixed (as many gets as puts)")
-	flags.IntVar(&f.cfg.Clients, "clients", 16, "clients at the same time")
+	flags.StringVar(&f.workload, "workload", "put", "put, get, mixed, batch or watch")
+	flags.IntVar(&f.cfg.Clients, "clients", 16, "clients at the same time; of watch: watchers")
 	flags.DurationVar(&f.cfg.Duration, "duration", 10*time.Second, "how long to measure")
 	flags.Int64Var(&f.cfg.Requests, "requests", 0, "how many requests to measure, instead of --duration")
 	flags.DurationVar(&f.cfg.Warmup, "warmup", time.Second, "load before the measurement")
+	flags.IntVar(&f.cfg.BatchSize, "batch-size", loadgen.DefaultBatchSize, "of batch: keys per request")
+	flags.IntVar(&f.cfg.Writers, "writers", loadgen.DefaultWriters, "of watch: clients that put")
 	flags.IntVar(&f.cfg.ValueSize, "value-size", 256, "bytes of each value")
 	flags.Uint64Var(&f.cfg.Keys, "keys", 10000, "number of different keys")
 	flags.StringVar(&f.consistency, "consistency", "linearizable", "of the gets: linearizable or stale")
 	flags.Uint64Var(&f.cfg.Seed, "seed", 1, "start of the sequence of keys")
 	flags.BoolVar(&f.json, "json", false, "print JSON")
-	completeValues(cmd, "workload", "put", "get", "mixed")
+	completeValues(cmd, "workload", loadgen.Workloads...)
 	completeValues(cmd, "consistency", "linearizable", "stale")
 	return cmd
 }
@@ -61,7 +72,7 @@ func (f *benchFlags) bench(cmd *cobra.Command) error {
 		return err
 	}
 	progress := newProgressLine(cmd.ErrOrStderr())
-	if f.cfg.Workload != loadgen.WorkloadPut {
+	if f.cfg.Workload == loadgen.WorkloadGet || f.cfg.Workload == loadgen.WorkloadMixed {
 		err := target.Preload(cmd.Context(), &f.cfg, func(done uint64) {
 			progress.show("loading %d of %d keys", done, f.cfg.Keys)
 		})
@@ -77,7 +88,11 @@ func (f *benchFlags) bench(cmd *cobra.Command) error {
 	result, err := loadgen.Run(ctx, f.cfg)
 	progress.clear()
 	if err != nil {
-		return explain("bench", unreachable(target, err))
+		var answered *client.Error
+		if !errors.As(err, &answered) && ctx.Err() == nil {
+			err = unreachable(target, err)
+		}
+		return explain("bench", err)
 	}
 	if f.json {
 		err = printJSON(cmd.OutOrStdout(), result)
@@ -86,6 +101,9 @@ func (f *benchFlags) bench(cmd *cobra.Command) error {
 	}
 	if err == nil && result.Succeeded == 0 {
 		err = explain("bench", f.nothingSucceeded(cmd, result))
+	}
+	if err == nil && result.Watch != nil {
+		err = explain("bench", result.Watch.Err())
 	}
 	return err
 }
@@ -127,6 +145,14 @@ func (f *benchFlags) target(cmd *cobra.Command) (*loadgen.HTTPTarget, error) {
 		target.Timeout = f.timeout
 	}
 	f.cfg.Target = target
+	for flag, of := range map[string]loadgen.Workload{"batch-size": loadgen.WorkloadBatch, "writers": loadgen.WorkloadWatch} {
+		switch set := cmd.Flags().Lookup(flag); {
+		case set.Changed && f.cfg.Workload != of:
+			return nil, usage(cmd, "--%s is for --workload %s", flag, of)
+		case set.Value.String() == "0": // in the configuration it is the default
+			return nil, usage(cmd, "--%s 0: at least 1", flag)
+		}
+	}
 	if err := f.cfg.Check(); err != nil {
 		return nil, usage(cmd, "%w", err)
 	}
@@ -137,83 +163,4 @@ func (f *benchFlags) target(cmd *cobra.Command) (*loadgen.HTTPTarget, error) {
 func unreachable(target *loadgen.HTTPTarget, err error) error {
 	return fmt.Errorf("%w; is a node running at %s? Start one with `konsul`, or name another with --http-addr",
 		err, strings.Join(target.Addresses, ", "))
-}
-
-func printResult(out io.Writer, r *loadgen.Result) error {
-	fmt.Fprintf(out, "%s, %d clients, %d keys, values of %d bytes: %d requests in %.1f s, %.0f/s\n",
-		r.Workload, r.Clients, r.Keys, r.ValueSize, r.Requests, r.Seconds, r.OpsPerSec)
-	rows := [][]string{{"LATENCY", "p50", "p90", "p99", "p99.9", "max"}}
-	kinds := make([]string, 0, len(r.ByKind))
-	for kind := range r.ByKind {
-		kinds = append(kinds, kind)
-	}
-	slices.Sort(kinds)
-	for _, kind := range kinds {
-		rows = append(rows, latencyRow(kind, r.ByKind[kind]))
-	}
-	rows = append(rows, latencyRow("all", r.Latency))
-	if err := table(out, rows); err != nil {
-		return err
-	}
-	return printErrors(out, r)
-}
-
-func latencyRow(name string, l loadgen.Latency) []string {
-	row := []string{name}
-	for _, us := range []int64{l.P50, l.P90, l.P99, l.P999, l.Max} {
-		row = append(row, fmt.Sprintf("%.2f ms", float64(us)/1000))
-	}
-	return row
-}
-
-func printErrors(out io.Writer, r *loadgen.Result) error {
-	if r.Failed == 0 {
-		return nil
-	}
-	codes := make([]string, 0, len(r.Errors))
-	for code := range r.Errors {
-		codes = append(codes, code)
-	}
-	slices.Sort(codes)
-	rows := [][]string{{"ERROR", "COUNT"}}
-	for _, code := range codes {
-		rows = append(rows, []string{code, fmt.Sprint(r.Errors[code])})
-	}
-	return table(out, rows)
-}
-
-// progressLine is one line that is written over and over, on a terminal only.
-type progressLine struct {
-	out   io.Writer
-	width int
-}
-
-func newProgressLine(out io.Writer) *progressLine {
-	if !isTerminal(out) {
-		return &progressLine{}
-	}
-	return &progressLine{out: out}
-}
-
-func (p *progressLine) show(format string, values ...any) {
-	if p.out == nil {
-		return
-	}
-	text := fmt.Sprintf(format, values...)
-	fmt.Fprintf(p.out, "\r%-*s", p.width, text)
-	p.width = max(p.width, len(text))
-}
-
-func (p *progressLine) bench(b loadgen.Progress) {
-	if b.Elapsed < 0 {
-		p.show("warming up: %.0f/s", b.OpsPerSec)
-		return
-	}
-	p.show("%.0f s: %.0f/s, %d done, %d errors", b.Elapsed.Seconds(), b.OpsPerSec, b.Done, b.Errors)
-}
-
-func (p *progressLine) clear() {
-	if p.out != nil && p.width > 0 {
-		fmt.Fprintf(p.out, "\r%-*s\r", p.width, "")
-	}
 }

@@ -1,10 +1,13 @@
 package cli_test
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -80,7 +83,69 @@ func TestRealNode(t *testing.T) {
 		has(run(t, "", "bench", "--workload", workload, "--clients", "8", "--requests", "500", "--warmup", "0s", "--keys", "2000"),
 			0, workload+", 8 clients", "500 requests", "p99.9")
 	}
+	has(run(t, "", "bench", "--workload", "batch", "--clients", "2", "--requests", "40", "--warmup", "0s", "--keys", "2000"),
+		0, "batch, 2 clients, 2000 keys, values of 256 bytes: 40 requests of 100 keys in ", " keys/s\nLATENCY  p50")
+	has(run(t, "", "bench", "--workload", "watch", "--clients", "8", "--writers", "2", "--requests", "100", "--warmup", "0s", "--keys", "2000"),
+		0, "watch, 8 watchers, 2 writers, 2000 keys, values of 256 bytes: 100 writes in ", "; 800 events, ", "\nput       ", "\ndelivery  ",
+		"events: 0 missing, 0 duplicates, 0 out of order\n")
 	run(t, "", "kv", "delete", "bench/", "--prefix").check(t, 0, "2000 keys are deleted\n")
 	run(t, "", "kv", "delete", "t").check(t, 0, "t is deleted\n")
 	run(t, "", "kv", "delete", "t").check(t, 0, "t was not there\n")
+}
+
+// TestBenchOfBatchesAndWatches is their JSON, an interrupted run, and the exit code when
+// an event is lost on its way.
+func TestBenchOfBatchesAndWatches(t *testing.T) {
+	address := harness.Start(t, harness.Options{}).Nodes[0].HTTP
+	t.Setenv("KONSUL_HTTP_ADDR", address)
+	type result struct {
+		Requests   int64   `json:"requests"`
+		OpsPerSec  float64 `json:"ops_per_s"`
+		BatchSize  int     `json:"batch_size"`
+		KeysPerSec float64 `json:"keys_per_s"`
+		Watch      *struct {
+			Watchers     int                `json:"watchers"`
+			Events       int64              `json:"events"`
+			EventsPerSec float64            `json:"events_per_s"`
+			Delivery     map[string]float64 `json:"delivery_us"`
+			Missing      *int64             `json:"missing"`
+			Duplicates   *int64             `json:"duplicates"`
+			OutOfOrder   *int64             `json:"out_of_order"`
+			Interrupted  bool               `json:"interrupted"`
+		} `json:"watch"`
+	}
+	bench := func(ctx context.Context, args ...string) (r result, o outcome) {
+		t.Helper()
+		o = runContext(ctx, "", append([]string{"bench", "--json", "--warmup", "0s"}, args...)...)
+		if err := json.Unmarshal([]byte(o.stdout), &r); err != nil {
+			t.Fatalf("%v: %+v", err, o)
+		}
+		return r, o
+	}
+	r, o := bench(t.Context(), "--workload", "batch", "--batch-size", "20", "--requests", "50")
+	if o.code != 0 || r.Requests != 50 || r.BatchSize != 20 || r.KeysPerSec < 19.9*r.OpsPerSec || r.Watch != nil {
+		t.Errorf("%+v", o)
+	}
+	watch := []string{"--workload", "watch", "--clients", "4", "--writers", "1"}
+	r, o = bench(t.Context(), append(watch, "--requests", "100")...)
+	if w := r.Watch; o.code != 0 || w.Watchers != 4 || w.Events != 400 || w.EventsPerSec <= 0 || w.Delivery["p99"] == 0 ||
+		w.Missing == nil || w.Duplicates == nil || w.OutOfOrder == nil || w.Interrupted {
+		t.Errorf("%+v", o)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if r, o = bench(ctx, append(watch, "--duration", "1h")...); o.code != 0 || !r.Watch.Interrupted || r.Watch.Events == 0 {
+		t.Errorf("%+v", o)
+	}
+	var events atomic.Int64
+	lossy := harness.EventProxy(t, address, func(frame string) (string, bool) {
+		if strings.Contains(frame, "event: put") && events.Add(1) == 50 {
+			frame = ": nothing\n\n"
+		}
+		return frame, true
+	})
+	r, o = bench(t.Context(), append(watch, "--requests", "100", "--http-addr", lossy)...)
+	if o.code != 1 || r.Watch.Events != 399 || *r.Watch.Missing != 1 || !strings.Contains(o.stderr, "bench: events: 1 missing, 0 duplicates, 0 out of order") {
+		t.Errorf("%+v", o)
+	}
 }

@@ -15,6 +15,24 @@
 // Which operations a client sends is a function of the seed, the client's number and
 // the workload alone.
 //
+// A batch is one operation, and so is one latency, however many keys it writes.
+//
+// # Watches
+//
+// The watch workload has Config.Writers clients in that loop, and Config.Clients watchers
+// of package client, which are connected before the first write. Every value begins with
+// a stamp (stamp.go): which run, which writer, the number of the write, when it was sent.
+// A writer's numbers must arrive in order and without a gap, so a watcher keeps one number per
+// writer, and what is lost, doubled or out of order shows whatever the load is. When the
+// writers have ended one more write says so; who sees its event has seen all before it,
+// so that the end needs no waiting time, and a missing event is missing for certain.
+// Writes that failed may arrive or not, at any time, but not twice. A watch that ends with
+// ErrReset or ErrCompacted begins anew at the current index; what that skips is counted
+// as skipped, not as missing.
+//
+// Delivery is the time from just before a write is sent to its event in the hands of a
+// watcher. An acknowledgement is no beginning: the event may overtake it.
+//
 // # Why HTTP by hand
 //
 // The generator shares the CPU with the servers it measures, so each microsecond it
@@ -32,4 +50,9 @@
 // Every client has its own histograms (about 150 KiB each) instead of a shared one with
 // locks. An operation's time limit is enforced to within half of it, because arming
 // a timer for each would cost as much as the request.
+//
+// Watchers read with net/http and decode JSON, as consumers do, and share the CPU: with
+// many of them delivery measures the generator as well. The client drops what the server
+// sends again at the same place of the log, so it is what a consumer gets that is
+// checked, not every byte on the wire.
 package loadgen

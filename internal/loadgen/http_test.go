@@ -182,6 +182,38 @@ func TestHTTPWorkerGivesUpInTime(t *testing.T) {
 	}
 }
 
+// TestBatchesHaveEachKeyOnce: the batches of the workload for some numbers of keys, of
+// which none may lose a key to a repeated one.
+func TestBatchesHaveEachKeyOnce(t *testing.T) {
+	for _, keys := range []uint64{7, 8, 13, 1000} {
+		s, server := newStore(t)
+		target := &HTTPTarget{Addresses: []string{server.URL}, Prefix: "b/"}
+		cfg := Config{Target: target, Workload: WorkloadBatch, BatchSize: 7, Keys: keys, ValueSize: 20, Seed: 1}
+		w, ops, touched := worker(t, target), newOpSource(&cfg, newValues(20, 1), 0), map[string]bool{}
+		for range 200 {
+			var op Op
+			ops.next(&op)
+			clear(s.values)
+			if err := w.Do(t.Context(), &op); err != nil {
+				t.Fatal(err)
+			}
+			if op.Kind != Batch || len(s.values) != 7 {
+				t.Fatalf("a %s of %d keys: %v", op.Kind, len(s.values), s.values)
+			}
+			for _, item := range op.Items {
+				key := target.KeyName(item.Key)
+				if value, ok := s.value(key); !ok || value != string(item.Value) || item.Key >= keys {
+					t.Fatalf("%s has %q, not %q", key, value, item.Value)
+				}
+				touched[key] = true
+			}
+		}
+		if s.uris[0] != "POST /batch/set" || uint64(len(touched)) < min(keys, 500) {
+			t.Errorf("%s, and only %d of %d keys", s.uris[0], len(touched), keys)
+		}
+	}
+}
+
 func TestPreloadWritesEveryKey(t *testing.T) {
 	s, server := newStore(t)
 	target := &HTTPTarget{Addresses: []string{server.URL}, Prefix: "bench/"}

@@ -92,6 +92,9 @@ type templates struct {
 	getKey, putKey  int // where the digits go
 	putLen, putHead int // where the length of the value goes, and the value
 	length          int // of the value in the head as it is
+	batch           []byte
+	batchHead       int // where the length of the body goes
+	batchKey        string
 }
 
 // templates writes the requests out. A get asks for the bytes alone: what a client that
@@ -112,7 +115,31 @@ func (t *HTTPTarget) templates(host string) templates {
 	out.get = []byte(get + digits + query + end + "\r\n")
 	out.put = []byte(put + digits + end + "Content-Type: application/octet-stream\r\nContent-Length: ")
 	out.putLen = len(out.put)
+	out.batch = []byte("POST /batch/set" + end + "Content-Type: application/json\r\nContent-Length: ")
+	out.batchHead, out.batchKey = len(out.batch), `"`+t.Prefix+digits+`":"`
 	return out
+}
+
+// batchRequest writes a batch. Keys and values go into the JSON as they are: what a
+// Prefix may have and what the values are made of needs no escaping.
+func (t *templates) batchRequest(items []Item) []byte {
+	const begin, end = `{"items":{`, "}}"
+	length := len(begin) + len(end) + max(len(items)-1, 0)
+	for i := range items {
+		length += len(t.batchKey) + len(items[i].Value) + 1
+	}
+	t.batch = append(strconv.AppendInt(t.batch[:t.batchHead], int64(length), 10), "\r\n\r\n"+begin...)
+	for i := range items {
+		if i > 0 {
+			t.batch = append(t.batch, ',')
+		}
+		at := len(t.batch) + len(t.batchKey) - len(`":"`) - keyDigits
+		t.batch = append(t.batch, t.batchKey...)
+		setKey(t.batch, at, items[i].Key)
+		t.batch = append(append(t.batch, items[i].Value...), '"')
+	}
+	t.batch = append(t.batch, end...)
+	return t.batch
 }
 
 // putRequest completes the put for one value; the head is rewritten only when the length changes.

@@ -40,10 +40,13 @@ func (w *HTTPWorker) Do(_ context.Context, op *Op) error {
 		}
 	}
 	var request []byte
-	if op.Kind == Put {
+	switch op.Kind {
+	case Put:
 		request = w.requests.putRequest(op.Value)
 		setKey(request, w.requests.putKey, op.Key)
-	} else {
+	case Batch:
+		request = w.requests.batchRequest(op.Items)
+	default:
 		request = w.requests.get
 		setKey(request, w.requests.getKey, op.Key)
 	}

@@ -37,6 +37,8 @@ type opSource struct {
 	keys   uint64
 	// reads of every 100 operations are gets.
 	reads uint64
+	// items is what a batch has; it is reused for the next.
+	items []Item
 }
 
 func newOpSource(cfg *Config, v *values, id int) opSource {
@@ -46,6 +48,8 @@ func newOpSource(cfg *Config, v *values, id int) opSource {
 		s.reads = 100
 	case WorkloadMixed:
 		s.reads = uint64(cfg.ReadPercent)
+	case WorkloadBatch:
+		s.items = make([]Item, cfg.batchSize())
 	}
 	return s
 }
@@ -54,9 +58,24 @@ func (s *opSource) next(op *Op) {
 	op.Key = s.random.Uint64() % s.keys
 	op.Kind, op.Value = Put, nil
 	draw := s.random.Uint64()
+	if s.items != nil {
+		s.batch(op, draw)
+		return
+	}
 	if draw%100 < s.reads {
 		op.Kind = Get
 		return
 	}
 	op.Value = s.values.at(draw >> 32)
+}
+
+// batch makes a batch of the drawn key and others at equal distances from it: all over
+// the keys, and none twice, which in one request would be one write less.
+func (s *opSource) batch(op *Op, draw uint64) {
+	step := s.keys / uint64(len(s.items))
+	for i := range s.items {
+		n := uint64(i)
+		s.items[i] = Item{Key: (op.Key + n*step) % s.keys, Value: s.values.at(draw>>32 + n)}
+	}
+	op.Kind, op.Items = Batch, s.items
 }

@@ -17,13 +17,18 @@ func newHistogram() *hdrhistogram.Histogram {
 }
 
 func (c *clientLoop) observe(kind Kind, latency time.Duration) {
+	c.overflow = max(c.overflow, observe(c.latency[kind], latency))
+}
+
+// observe counts a latency, and returns it if it is beyond the histogram's range.
+func observe(h *hdrhistogram.Histogram, latency time.Duration) (overflow time.Duration) {
 	us := max(latency.Microseconds(), 1)
 	if us > maxLatency.Microseconds() {
-		c.overflow = max(c.overflow, latency)
-		us = maxLatency.Microseconds()
+		overflow, us = latency, maxLatency.Microseconds()
 	}
 	// The value is in the range, which is the only way this fails.
-	_ = c.latency[kind].RecordValue(us)
+	_ = h.RecordValue(us)
+	return overflow
 }
 
 // Result is what a run measured.
@@ -42,11 +47,16 @@ type Result struct {
 	Errors    map[string]int64 `json:"errors"`
 	// LastError is one of the failures, for people.
 	LastError string `json:"last_error,omitempty"`
-	// OpsPerSec counts successes only.
-	OpsPerSec float64 `json:"ops_per_s"`
+	// OpsPerSec counts successes only. Of the batch workload these are requests, and
+	// KeysPerSec is what they wrote.
+	OpsPerSec  float64 `json:"ops_per_s"`
+	BatchSize  int     `json:"batch_size,omitempty"`
+	KeysPerSec float64 `json:"keys_per_s,omitempty"`
 	// Latency of all successes, and of each kind if there were several.
 	Latency Latency            `json:"latency_us"`
 	ByKind  map[string]Latency `json:"latency_us_by_kind,omitempty"`
+	// Watch is what the watchers saw; everything above is about the writes.
+	Watch *WatchResult `json:"watch,omitempty"`
 }
 
 // Latency is a distribution, in microseconds.
@@ -64,7 +74,7 @@ func (r *run) result() *Result {
 		ValueSize: r.cfg.ValueSize, Seed: r.cfg.Seed, Errors: map[string]int64{}}
 	all, finished, overflow := newHistogram(), r.cfg.Warmup, time.Duration(0)
 	byKind := map[string]Latency{}
-	for kind := range kinds {
+	for _, kind := range r.cfg.kinds() {
 		sum := newHistogram()
 		for _, c := range r.clients {
 			sum.Merge(c.latency[kind])
@@ -90,8 +100,16 @@ func (r *run) result() *Result {
 	out.Seconds = (finished - r.cfg.Warmup).Seconds()
 	out.Succeeded = all.TotalCount()
 	out.Requests = out.Succeeded + out.Failed
-	if out.Seconds > 0 {
-		out.OpsPerSec = math.Round(float64(out.Succeeded)/out.Seconds*10) / 10
+	out.OpsPerSec = perSecond(out.Succeeded, out.Seconds)
+	if r.cfg.Workload == WorkloadBatch {
+		out.BatchSize = r.cfg.batchSize()
+		out.KeysPerSec = perSecond(out.Succeeded*int64(out.BatchSize), out.Seconds)
+	}
+	if r.audience != nil {
+		out.Watch = r.audience.result(r)
+		if out.LastError == "" {
+			out.LastError = out.Watch.lastError
+		}
 	}
 	out.Latency = latencyOf(all)
 	if overflow > 0 {
@@ -101,6 +119,13 @@ func (r *run) result() *Result {
 		out.ByKind = byKind
 	}
 	return out
+}
+
+func perSecond(n int64, seconds float64) float64 {
+	if seconds <= 0 {
+		return 0
+	}
+	return math.Round(float64(n)/seconds*10) / 10
 }
 
 func latencyOf(h *hdrhistogram.Histogram) Latency {

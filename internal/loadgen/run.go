@@ -27,6 +27,12 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 		r.close()
 		return nil, err
 	}
+	if cfg.Workload == WorkloadWatch {
+		if err := r.audience.start(ctx); err != nil {
+			r.close()
+			return nil, err
+		}
+	}
 	r.tickets.Store(cfg.Requests)
 	r.base = time.Now()
 	var workers, reporter sync.WaitGroup
@@ -38,6 +44,9 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 		reporter.Go(func() { r.report(done) })
 	}
 	workers.Wait()
+	if r.audience != nil {
+		r.audience.finish(ctx)
+	}
 	close(done)
 	reporter.Wait()
 	return r.result(), r.close()
@@ -50,13 +59,21 @@ type run struct {
 	clients []*clientLoop
 	base    time.Time    // all times are since then, on the monotonic clock
 	tickets atomic.Int64 // requests left to start, if they are counted
+	// audience is the watchers of the watch workload, else nil.
+	audience *audience
 }
 
 func (r *run) connect(ctx context.Context) error {
-	for id := range r.cfg.Clients {
+	if r.cfg.Workload == WorkloadWatch {
+		r.audience = newAudience(r.cfg)
+	}
+	for id := range r.cfg.loops() {
 		worker, err := r.cfg.Target.NewWorker(ctx, id)
 		if err != nil {
 			return fmt.Errorf("connecting client %d: %w", id, err)
+		}
+		if r.audience != nil {
+			worker = r.audience.writer(id, worker)
 		}
 		r.clients = append(r.clients, newClientLoop(r, worker, id))
 	}
@@ -102,6 +119,9 @@ func (r *run) report(done <-chan struct{}) {
 			p.Done += c.done.Load()
 			p.Errors += c.failed.Load()
 		}
+		if r.audience != nil {
+			p.Events = r.audience.events.Load()
+		}
 		now := time.Since(r.base)
 		p.Elapsed = now - r.cfg.Warmup
 		p.OpsPerSec = float64(p.Done-last) / (now - lastAt).Seconds()
@@ -127,7 +147,7 @@ type clientLoop struct {
 
 func newClientLoop(r *run, worker Worker, id int) *clientLoop {
 	c := &clientLoop{run: r, worker: worker, ops: newOpSource(r.cfg, r.values, id), errors: map[string]int64{}}
-	for kind := range kinds {
+	for _, kind := range r.cfg.kinds() {
 		c.latency[kind] = newHistogram()
 	}
 	return c
@@ -143,6 +163,7 @@ func (c *clientLoop) loop(ctx context.Context) {
 			return
 		}
 		c.ops.next(&op)
+		op.counted = counts
 		err := c.worker.Do(ctx, &op)
 		end := time.Since(c.run.base)
 		if err != nil && ctx.Err() != nil {

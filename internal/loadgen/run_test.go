@@ -191,6 +191,8 @@ func TestConfigurationIsChecked(t *testing.T) {
 		"too many keys":      func(c *Config) { c.Keys = MaxKeys + 1 },
 		"a negative size":    func(c *Config) { c.ValueSize = -1 },
 		"a share over 100":   func(c *Config) { c.ReadPercent = 101 },
+		"batches elsewhere":  func(c *Config) { c.Workload, c.BatchSize = WorkloadBatch, 5 },
+		"watches elsewhere":  func(c *Config) { c.Workload, c.ValueSize = WorkloadWatch, 100 },
 	} {
 		cfg := config(&fakeTarget{})
 		change(&cfg)

@@ -12,14 +12,19 @@ type Kind uint8
 const (
 	Get Kind = iota
 	Put
+	Batch // a put of many keys, all or none
 	kinds
 )
 
 func (k Kind) String() string {
-	if k == Put {
+	switch k {
+	case Put:
 		return "put"
+	case Batch:
+		return "batch"
+	default:
+		return "get"
 	}
-	return "get"
 }
 
 // Op is one operation.
@@ -28,6 +33,18 @@ type Op struct {
 	// Key is the number of the key, from 0 up to Config.Keys; the target names it.
 	Key uint64
 	// Value is what a put writes; it must not be kept or changed.
+	Value []byte
+	// Items are what a batch writes, instead of Key and Value; the same goes for them. No
+	// key is there twice.
+	Items []Item
+
+	// counted: it is part of the measurement, not of the warm-up.
+	counted bool
+}
+
+// Item is one key of a batch.
+type Item struct {
+	Key   uint64
 	Value []byte
 }
 
