@@ -1,11 +1,15 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -58,4 +62,35 @@ func TestReadmeNamesEveryOption(t *testing.T) {
 			short != name && strings.Contains(string(text), strings.ToLower(short)+"`")
 		require.True(t, listed, "%s is not in the README", name)
 	}
+}
+
+// systemd is told not to restart what exits with the status of a wrong configuration. A panic must not
+// look like that, with the environment that the unit gives; nor may it leave the data in a core dump.
+func TestTheUnitRestartsWhatPanics(t *testing.T) {
+	if os.Getenv("KONSUL_TEST_PANIC") != "" {
+		go func() { panic("a bug") }() // of any goroutine, where no test recovers it
+		select {}
+	}
+	text, err := os.ReadFile("../../deploy/konsul.service")
+	require.NoError(t, err)
+	unit := strings.Split(string(text), "\n")
+	for _, line := range []string{"Restart=on-failure", "RestartPreventExitStatus=2", "LimitCORE=0"} {
+		require.Contains(t, unit, line)
+	}
+	env := slices.DeleteFunc(os.Environ(), func(pair string) bool { return strings.HasPrefix(pair, "GOTRACEBACK=") })
+	for _, line := range unit {
+		if pair, ok := strings.CutPrefix(line, "Environment="); ok {
+			env = append(env, pair)
+		}
+	}
+	// A shell, for the limit: the child of a test may leave no core dump either.
+	child := exec.Command("sh", "-c", `ulimit -c 0; exec "$0" -test.run='^TestTheUnitRestartsWhatPanics$'`, os.Args[0])
+	child.Env = append(env, "KONSUL_TEST_PANIC=1")
+	out, err := child.CombinedOutput()
+	var exit *exec.ExitError
+	require.True(t, errors.As(err, &exit), "%v\n%s", err, out)
+	require.Contains(t, string(out), "a bug")
+	status, _ := exit.Sys().(syscall.WaitStatus)
+	require.True(t, status.Signaled(), "%v", err)
+	require.Equal(t, syscall.SIGABRT, status.Signal())
 }
