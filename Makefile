@@ -10,15 +10,19 @@ LINT        := v2.15.0
 SOURCES     := $(shell find . -name '*.go' -not -path './.cluster/*') go.mod go.sum
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-race test-cluster test-fault test-compose fuzz bench lint fmt proto cluster up down clean
+.PHONY: FORCE help build run test test-race test-cluster test-fault test-compose fuzz bench lint fmt proto cluster up down clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: bin/konsul ## one static binary: bin/konsul
 
-bin/konsul: $(SOURCES)
+bin/konsul: $(SOURCES) bin/.version
 	CGO_ENABLED=0 $(GO) build -trimpath -tags $(TAGS) -ldflags '$(LDFLAGS)' -o $@ ./cmd/konsul
+
+# The version that bin/konsul has in it: written only when it is another one, as after a tag or a commit.
+bin/.version: FORCE
+	@mkdir -p bin && echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' > $@
 
 run: build ## a durable single node in ./data on 127.0.0.1:8500
 	exec bin/konsul

@@ -94,3 +94,33 @@ func TestTheUnitRestartsWhatPanics(t *testing.T) {
 	require.True(t, status.Signaled(), "%v", err)
 	require.Equal(t, syscall.SIGABRT, status.Signal())
 }
+
+// A binary that was built before a tag must not say afterwards that it is older than it is.
+func TestMakeBuildsAnewForAnotherVersion(t *testing.T) {
+	if _, err := exec.LookPath("make"); err != nil {
+		t.Skip("there is no make")
+	}
+	text, err := os.ReadFile("../../Makefile")
+	require.NoError(t, err)
+	t.Chdir(t.TempDir())
+	require.NoError(t, os.WriteFile("Makefile", text, 0o600))
+	for _, name := range []string{"go.mod", "go.sum"} {
+		require.NoError(t, os.WriteFile(name, nil, 0o600))
+	}
+	// Instead of the compiler: it tells how it was called.
+	require.NoError(t, os.WriteFile("compiler", []byte("#!/bin/sh\necho \"$*\" >> calls; mkdir -p bin; touch bin/konsul\n"), 0o700))
+	calls := func(version string) int {
+		t.Helper()
+		out, err := exec.Command("make", "build", "GO=./compiler", "VERSION="+version).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		made, err := os.ReadFile("calls")
+		require.NoError(t, err)
+		lines := strings.Split(strings.TrimSpace(string(made)), "\n")
+		require.Contains(t, lines[len(lines)-1], "main.version="+version)
+		return len(lines)
+	}
+	require.Equal(t, 1, calls("v1"))
+	require.Equal(t, 1, calls("v1"), "nothing has changed")
+	require.Equal(t, 2, calls("v2"))
+	require.Equal(t, 2, calls("v2"), "nothing has changed")
+}
