@@ -229,6 +229,7 @@ func TestVariablesThatAreNotOptionsAreLeftAlone(t *testing.T) {
 	mustLoad(t, "", []string{
 		"KONSUL_HTTP_ADDR=http://x", "KONSUL_TOKEN=t", "KONSUL_FAILPOINTS=a=kill", "KONSUL_TEST_BINARY=x",
 		"KONSUL_SERVICE_HOST=10.0.0.1", "KONSUL_SERVICE_PORT_HTTP=8500", "KONSUL_PORT_8500_TCP_ADDR=10.0.0.1",
+		"KONSUL_LOCK_KEY=k", "KONSUL_LOCK_INDEX=7", "KONSUL_LOCK_SESSION=s", // `konsul lock k -- konsul agent`
 		"KONSUL_JOIN=", "BADGER_HOME=/opt/other", "PATH=/bin", "not a pair",
 	})
 }

@@ -6,12 +6,15 @@ import (
 )
 
 // otherEnv are variables with our prefix that are not options of a node: the client's, the
-// configuration file's own, and the fault tests'.
+// configuration file's own, the fault tests', and what `konsul lock` gives to its command.
 var otherEnv = map[string]bool{
-	"KONSUL_CONFIG":     true,
-	"KONSUL_HTTP_ADDR":  true,
-	"KONSUL_TOKEN":      true,
-	"KONSUL_FAILPOINTS": true,
+	"KONSUL_CONFIG":       true,
+	"KONSUL_HTTP_ADDR":    true,
+	"KONSUL_TOKEN":        true,
+	"KONSUL_FAILPOINTS":   true,
+	"KONSUL_LOCK_KEY":     true,
+	"KONSUL_LOCK_INDEX":   true,
+	"KONSUL_LOCK_SESSION": true,
 }
 
 // kubernetesEnv are the variables Kubernetes sets in every container next to a Service named konsul.
