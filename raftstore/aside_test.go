@@ -14,6 +14,7 @@ import (
 // node's name is known, and the next call ends it. failpoint tests in test/cluster kill.
 func TestMoveAsideGoesOn(t *testing.T) {
 	n := filled(t, true)
+	cluster := n.Store.ClusterID()
 	n.Stop()
 	dir := n.Config.DataDir
 	entries, err := os.ReadDir(dir)
@@ -30,6 +31,9 @@ func TestMoveAsideGoesOn(t *testing.T) {
 		}
 		if id, err := raftstore.NodeIDOf(dir); err != nil || id != n.ID {
 			t.Fatal(id, err)
+		}
+		if id := raftstore.ClusterIDOf(dir); id != cluster {
+			t.Fatalf("before %s was moved: of cluster %q", e.Name(), id)
 		}
 		if to, moved := raftstore.MovedAside(dir); moved {
 			t.Fatal("all is said to be in ", to)
@@ -55,6 +59,9 @@ func TestMoveAsideGoesOn(t *testing.T) {
 	}
 	if got, moved := raftstore.MovedAside(dir); !moved || got != to {
 		t.Error(got, moved)
+	}
+	if id := raftstore.ClusterIDOf(dir); id != "" {
+		t.Errorf("a new node, of cluster %q", id)
 	}
 	if again, err := raftstore.MoveAside(dir); err != nil || again == to {
 		t.Error(again, err)

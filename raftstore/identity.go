@@ -146,6 +146,22 @@ func nodeIDIn(dir string) (string, error) {
 	return "", fmt.Errorf("%w: %s does not hold a node id", ErrDamaged, filepath.Join(dir, nodeIDFile))
 }
 
+// ClusterIDOf is the cluster that the node whose data directory dir is belongs to, also
+// if MoveAside did not end; "" if it is in none, or the file that tells it cannot be read.
+func ClusterIDOf(dir string) string {
+	places := []string{dir}
+	if moving, err := movingDir(dir); err == nil && moving != "" {
+		places = append(places, moving)
+	}
+	for _, place := range places {
+		var rec clusterRecord
+		if found, err := statefile.Read(filepath.Join(place, clusterFile), clusterFormat, &rec); err == nil && found {
+			return rec.ClusterID
+		}
+	}
+	return ""
+}
+
 func (id *identity) loadNodeID(configured string) error {
 	path := filepath.Join(id.dir, nodeIDFile)
 	b, err := os.ReadFile(path)

@@ -172,8 +172,8 @@ func resetCommand() *cobra.Command {
 		Use:   "reset --data-dir DIR --http-addr OTHER-NODES",
 		Short: "Make a node with a damaged data directory a new one",
 		Long: "Make a node that does not start, because its data is damaged, a new one that gets everything from the others.\n\n" +
-			"The cluster at --http-addr, which must have a leader, is told that the node has left; then all that is in the data\n" +
-			"directory is moved to DIR/damaged-TIME. Start the node with raft.join set: it joins and catches up. Remove\n" +
+			"The cluster at --http-addr, which must be the node's own and have a leader, is told that the node has left; then all\n" +
+			"that is in the data directory is moved to DIR/damaged-TIME. Start the node with raft.join set: it joins and catches up. Remove\n" +
 			"damaged-TIME when it has. If the command is interrupted, repeat it; the node does not start before.",
 		Example: "  konsul cluster reset --data-dir /var/lib/konsul --http-addr node2:8500,node3:8500",
 		Args:    cobra.NoArgs,
@@ -213,21 +213,16 @@ func runReset(cmd *cobra.Command, o *offline) error {
 	if err != nil {
 		return fmt.Errorf("asking the cluster: %w", err)
 	}
-	member := false
-	for _, p := range status.Peers {
-		member = member || p.ID == id
-	}
-	if status.NodeID == id {
-		return fmt.Errorf("--http-addr leads to node %s itself: name other nodes of its cluster", id)
+	if err := mayRemove(status, id, raftstore.ClusterIDOf(o.dataDir)); err != nil {
+		return err
 	}
 	fmt.Fprintf(out, "Node %s leaves cluster %s, and all data in %s is moved aside.\n", id, status.ClusterID, o.dataDir)
 	if err := o.agreed(cmd); err != nil {
 		return err
 	}
-	if member {
-		if err := c.Leave(ctx, id); err != nil {
-			return fmt.Errorf("removing node %s from its cluster; nothing was changed here: %w", id, err)
-		}
+	// The leader decides, and there must be one: the list of the node that was asked may be old.
+	if err := c.Leave(ctx, id); err != nil && !notAMember(err) {
+		return fmt.Errorf("removing node %s from its cluster; nothing was changed here: %w", id, err)
 	}
 	failpoint.Hit("reset.after-leave")
 	to, err := raftstore.MoveAside(o.dataDir)
@@ -236,6 +231,26 @@ func runReset(cmd *cobra.Command, o *offline) error {
 	}
 	fmt.Fprintf(out, "Done. The old data is in %s. Start the node with raft.join set to the others; remove the old data when it has caught up.\n", to)
 	return nil
+}
+
+// mayRemove refuses what would leave node id a member of the cluster that it is of: to ask a node
+// that does not know it. clusterID is that of its data directory, "" if that cannot be told any more.
+func mayRemove(asked client.Status, id, clusterID string) error {
+	switch {
+	case !asked.HasState || asked.State == "removed":
+		return fmt.Errorf("node %s at --http-addr is in no cluster: name other nodes of the cluster that node %s is in", asked.NodeID, id)
+	case clusterID != "" && asked.ClusterID != clusterID:
+		return fmt.Errorf("--http-addr leads to cluster %s, but the data directory is of cluster %s: name other nodes of that one", asked.ClusterID, clusterID)
+	case asked.NodeID == id:
+		return fmt.Errorf("--http-addr leads to node %s itself: name other nodes of its cluster", id)
+	}
+	return nil
+}
+
+// notAMember: as after a reset that was interrupted when the node had left.
+func notAMember(err error) bool {
+	var answer *client.Error
+	return errors.As(err, &answer) && answer.Code == "member_not_found"
 }
 
 // remote is a client for the nodes at --http-addr, a flag of `konsul cluster`.
