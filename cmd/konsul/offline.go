@@ -45,16 +45,35 @@ func (o *offline) register(cmd *cobra.Command) {
 	cmd.SilenceUsage = true
 }
 
+// wantsJSON: the flag is one of all commands of `konsul cluster`.
+func wantsJSON(cmd *cobra.Command) bool {
+	asked, err := cmd.Flags().GetBool("json")
+	return err == nil && asked
+}
+
+// people is where what is said goes that is not the result. With --json the result alone is on standard
+// output, and errors alone on standard error, unless there is a question.
+func (o *offline) people(cmd *cobra.Command) io.Writer {
+	switch {
+	case !wantsJSON(cmd):
+		return cmd.OutOrStdout()
+	case o.yes:
+		return io.Discard
+	}
+	return cmd.ErrOrStderr()
+}
+
 // agreed asks on the terminal whether to go on.
 func (o *offline) agreed(cmd *cobra.Command) error {
 	if o.yes {
 		return nil
 	}
-	if !cli.IsTerminal(os.Stdin) {
+	stdin, isFile := cmd.InOrStdin().(*os.File)
+	if !isFile || !cli.IsTerminal(stdin) {
 		return errors.New("nobody is there to ask: repeat the command with --yes if this is right")
 	}
-	fmt.Fprint(cmd.OutOrStdout(), "Go on? Type yes: ")
-	answer, err := bufio.NewReader(os.Stdin).ReadString('\n')
+	fmt.Fprint(o.people(cmd), "Go on? Type yes: ")
+	answer, err := bufio.NewReader(stdin).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
@@ -115,7 +134,12 @@ func recoverCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.dataDir == "" || peers == "" {
-				return &cli.ExitError{Code: exitUsage, Err: errors.New("cluster recover: --data-dir and --peers are needed")}
+				return cli.Usage(cmd, "--data-dir and --peers are needed")
+			}
+			for _, name := range []string{"http-addr", "token", "timeout"} {
+				if cmd.Flags().Changed(name) {
+					return cli.Usage(cmd, "--%s is not for this command, which asks no node", name)
+				}
 			}
 			return failed(wrap("cluster recover", runRecover(cmd, o, peers)))
 		},
@@ -139,7 +163,7 @@ func runRecover(cmd *cobra.Command, o *offline, peers string) error {
 			return err
 		}
 	}
-	out := cmd.OutOrStdout()
+	out := o.people(cmd)
 	r, err := raftstore.Recover(cmd.Context(), cfg, servers, func(r raftstore.Recovery) error {
 		fmt.Fprintf(out, "Node %s of cluster %s has entries up to %d.\n", r.NodeID, r.ClusterID, r.Index)
 		fmt.Fprintf(out, "Its peers are  %s\nthey become    %s\n", names(r.Before), names(r.After))
@@ -149,6 +173,9 @@ func runRecover(cmd *cobra.Command, o *offline, peers string) error {
 	})
 	if err != nil {
 		return err
+	}
+	if wantsJSON(cmd) {
+		return cli.PrintJSON(cmd, map[string]any{"node_id": r.NodeID, "cluster_id": r.ClusterID, "index": r.Index, "kept_in": r.Backup})
 	}
 	fmt.Fprintf(out, "Done. What was changed is kept in %s. Start the node; let the others join it with empty data directories.\n", r.Backup)
 	return nil
@@ -179,39 +206,39 @@ func resetCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.dataDir == "" {
-				return &cli.ExitError{Code: exitUsage, Err: errors.New("cluster reset: --data-dir is needed")}
+				return cli.Usage(cmd, "--data-dir is needed")
 			}
-			return failed(wrap("cluster reset", runReset(cmd, o)))
+			c, timeout, err := cli.Connect(cmd)
+			if err != nil {
+				return err
+			}
+			return failed(wrap("cluster reset", runReset(cmd, o, c, timeout)))
 		},
 	}
 	o.register(cmd)
 	return cmd
 }
 
-func runReset(cmd *cobra.Command, o *offline) error {
+func runReset(cmd *cobra.Command, o *offline, c *client.Client, timeout time.Duration) error {
 	release, err := raftstore.LockDataDir(o.dataDir)
 	if err != nil {
 		return err
 	}
 	defer release()
-	out := cmd.OutOrStdout()
+	out := o.people(cmd)
 	if to, moved := raftstore.MovedAside(o.dataDir); moved {
 		fmt.Fprintf(out, "Nothing to do: the old data is in %s already.\n", to)
-		return nil
+		return movedTo(cmd, "", to)
 	}
 	id, err := raftstore.NodeIDOf(o.dataDir)
 	if err != nil {
 		return err
 	}
-	c, err := remote(cmd)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
-	defer cancel()
+	ctx, cancel := context.WithTimeout(cmd.Context(), timeout)
 	status, err := c.Status(ctx)
+	cancel()
 	if err != nil {
-		return fmt.Errorf("asking the cluster: %w", err)
+		return cli.Explain("asking the cluster", err)
 	}
 	if err := mayRemove(status, id, raftstore.ClusterIDOf(o.dataDir)); err != nil {
 		return err
@@ -220,9 +247,12 @@ func runReset(cmd *cobra.Command, o *offline) error {
 	if err := o.agreed(cmd); err != nil {
 		return err
 	}
+	// The time for it begins now: somebody may have thought about the answer for long.
+	ctx, cancel = context.WithTimeout(cmd.Context(), timeout)
+	defer cancel()
 	// The leader decides, and there must be one: the list of the node that was asked may be old.
 	if err := c.Leave(ctx, id); err != nil && !notAMember(err) {
-		return fmt.Errorf("removing node %s from its cluster; nothing was changed here: %w", id, err)
+		return cli.Explain(fmt.Sprintf("removing node %s from its cluster, nothing was changed here", id), err)
 	}
 	failpoint.Hit("reset.after-leave")
 	to, err := raftstore.MoveAside(o.dataDir)
@@ -230,7 +260,18 @@ func runReset(cmd *cobra.Command, o *offline) error {
 		return err
 	}
 	fmt.Fprintf(out, "Done. The old data is in %s. Start the node with raft.join set to the others; remove the old data when it has caught up.\n", to)
-	return nil
+	return movedTo(cmd, id, to)
+}
+
+// movedTo is the result for --json.
+func movedTo(cmd *cobra.Command, id, to string) error {
+	if !wantsJSON(cmd) {
+		return nil
+	}
+	return cli.PrintJSON(cmd, struct {
+		NodeID  string `json:"node_id,omitempty"`
+		MovedTo string `json:"moved_to"`
+	}{id, to})
 }
 
 // mayRemove refuses what would leave node id a member of the cluster that it is of: to ask a node
@@ -251,26 +292,4 @@ func mayRemove(asked client.Status, id, clusterID string) error {
 func notAMember(err error) bool {
 	var answer *client.Error
 	return errors.As(err, &answer) && answer.Code == "member_not_found"
-}
-
-// remote is a client for the nodes at --http-addr, a flag of `konsul cluster`.
-func remote(cmd *cobra.Command) (*client.Client, error) {
-	addr, err := cmd.Flags().GetString("http-addr")
-	if err != nil {
-		return nil, err
-	}
-	token, err := cmd.Flags().GetString("token")
-	if err != nil {
-		return nil, err
-	}
-	if addr == "" {
-		addr = os.Getenv("KONSUL_HTTP_ADDR")
-	}
-	if token == "" {
-		token = os.Getenv("KONSUL_TOKEN")
-	}
-	if addr == "" {
-		return nil, errors.New("--http-addr is needed: other nodes of the cluster")
-	}
-	return client.New(client.Config{Addresses: strings.Split(addr, ","), Token: token, FailFast: true})
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,9 +53,9 @@ func TestResetAsksTheNodesOwnCluster(t *testing.T) {
 	}
 	n4.stop()
 	n3.stop()
-	reset := func(name string, asked *testNode) (code int, text string) {
+	reset := func(name string, asked *testNode, more ...string) (code int, text string) {
 		t.Helper()
-		code, stdout, stderr := command(t, nil, "cluster", "reset", "--yes", "--data-dir="+dir(name), "--http-addr="+asked.url)
+		code, stdout, stderr := command(t, nil, append([]string{"cluster", "reset", "--yes", "--data-dir=" + dir(name), "--http-addr=" + asked.url}, more...)...)
 		return code, stdout + stderr
 	}
 	refused := func(name string, asked *testNode, says ...string) {
@@ -81,21 +82,51 @@ func TestResetAsksTheNodesOwnCluster(t *testing.T) {
 	refused("n3", other, "is of cluster "+n1.status().ClusterID)
 	require.ElementsMatch(t, []string{"n1", "n2", "n3", "n4"}, n1.members())
 
-	code, text := reset("n3", n2)
-	require.Zero(t, code, text)
+	code, stdout, stderr := command(t, nil, "cluster", "reset", "--yes", "--json", "--data-dir="+dir("n3"), "--http-addr="+n2.url+",")
+	require.Zero(t, code, stderr)
+	require.JSONEq(t, `{"node_id":"n3","moved_to":"`+strings.TrimSuffix(moving, ".moving")+`"}`, stdout)
+	require.Empty(t, stderr)
 	require.ElementsMatch(t, []string{"n1", "n2", "n4"}, n1.members())
-	code, text = reset("n3", fresh)
+	code, text := reset("n3", fresh)
 	require.Zero(t, code, text)
 	require.Contains(t, text, "Nothing to do")
 
 	// And one that was interrupted when the node had left.
-	code, _, stderr := command(t, nil, "cluster", "leave", "n4", "--http-addr="+n1.url)
+	code, _, stderr = command(t, nil, "cluster", "leave", "n4", "--http-addr="+n1.url)
 	require.Zero(t, code, stderr)
 	code, text = reset("n4", n1)
 	require.Zero(t, code, text)
 
-	for _, n := range []*testNode{n2, n1, other, fresh} {
+	n2.stop()
+	require.Eventually(t, func() bool { return n1.status().LeaderID == "" }, patience, 10*time.Millisecond)
+	code, text = reset("n2", n1, "--timeout=2s")
+	require.Equal(t, 1, code, text)
+	require.Contains(t, text, "nothing was changed here")
+	require.FileExists(t, filepath.Join(dir("n2"), "node-id"))
+	for _, n := range []*testNode{n1, other, fresh} {
 		n.cancel()
 		require.Zero(t, n.wait())
 	}
+}
+
+func TestRecoverSaysWhatItDidInJSON(t *testing.T) {
+	dir := t.TempDir()
+	n := start(t, nil, "--node-id=n1", "--data-dir="+dir)
+	cluster := n.status().ClusterID
+	n.stop()
+	peers := filepath.Join(t.TempDir(), "peers.json")
+	require.NoError(t, os.WriteFile(peers, []byte(`[{"id":"n1","address":"127.0.0.1:7000"}]`), 0o600))
+	code, stdout, stderr := command(t, nil, "cluster", "recover", "--yes", "--json", "--data-dir="+dir, "--peers="+peers)
+	require.Zero(t, code, stderr)
+	var said struct {
+		NodeID    string `json:"node_id"`
+		ClusterID string `json:"cluster_id"`
+		Index     uint64
+		KeptIn    string `json:"kept_in"`
+	}
+	require.NoError(t, json.Unmarshal([]byte(stdout), &said), stdout)
+	require.Equal(t, "n1", said.NodeID)
+	require.Equal(t, cluster, said.ClusterID)
+	require.NotZero(t, said.Index)
+	require.DirExists(t, said.KeptIn)
 }

@@ -89,9 +89,12 @@ func completeValues(cmd *cobra.Command, flag string, values ...string) {
 // failed gives an error the exit status of something that went wrong while running; a configuration
 // that only the parts themselves could find wrong keeps that of wrong usage.
 func failed(err error) error {
+	var exit *cli.ExitError
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &exit):
+		return err
 	case errors.Is(err, config.ErrInvalid):
 		return &cli.ExitError{Code: exitUsage, Err: err}
 	}
