@@ -63,7 +63,7 @@ func MovedAside(dir string) (to string, moved bool) {
 	}
 	for _, e := range entries {
 		switch {
-		case !stays(e.Name()) || strings.HasSuffix(e.Name(), movingSuffix):
+		case !Stays(e.Name()) || strings.HasSuffix(e.Name(), movingSuffix):
 			return "", false
 		case strings.HasPrefix(e.Name(), asidePrefix):
 			to = filepath.Join(dir, e.Name()) // the last is the newest
@@ -72,8 +72,9 @@ func MovedAside(dir string) (to string, moved bool) {
 	return to, to != ""
 }
 
-// stays says whether what has this name in a data directory is not moved aside.
-func stays(name string) bool {
+// Stays says whether what has this name in a data directory is not moved aside: besides that
+// and what MoveAside has made there is nothing in the directory of a new node.
+func Stays(name string) bool {
 	// "2": of a year, and not a damaged snapshot.
 	return name == lockFile || name == "lost+found" || strings.HasPrefix(name, asidePrefix+"2")
 }
@@ -85,7 +86,7 @@ func moveAll(dir, to string) error {
 		return err
 	}
 	for _, e := range entries {
-		if stays(e.Name()) {
+		if Stays(e.Name()) {
 			continue
 		}
 		if err := os.Rename(filepath.Join(dir, e.Name()), filepath.Join(to, e.Name())); err != nil {

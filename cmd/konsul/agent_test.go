@@ -95,6 +95,20 @@ func TestDirectoryOfOthersIsLeftAlone(t *testing.T) {
 	require.Equal(t, os.FileMode(0o755), info.Mode().Perm())
 }
 
+// After `konsul cluster reset` nothing but the old data is there; if it is in somebody else's directory, its
+// mode is what it was.
+func TestDirectoryOpenToOthersAfterAReset(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	moving := filepath.Join(dir, "damaged-20260102-030405.moving")
+	require.NoError(t, os.MkdirAll(filepath.Join(moving, "raft"), 0o755))
+	n, _ := launch(t, nil, "--data-dir="+dir, "--port=0", "--raft-bind-addr=127.0.0.1:0")
+	require.Equal(t, 1, n.wait())
+	require.Contains(t, n.stderr.String(), "konsul cluster reset")
+	require.NoError(t, os.Rename(moving, strings.TrimSuffix(moving, ".moving")))
+	require.NoError(t, os.Chmod(dir, 0o755))
+	start(t, nil, "--data-dir="+dir).stop()
+}
+
 func TestOneNodePerDataDirectory(t *testing.T) {
 	dir := t.TempDir()
 	first := start(t, nil, "--data-dir="+dir)

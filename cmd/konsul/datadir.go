@@ -91,7 +91,7 @@ func explainPermission(cfg *config.Result, err error) error {
 }
 
 // foreignFile names something in dir that a node does not put there, if the directory was never a
-// node's. An empty file system counts as empty.
+// node's, or is a new one's after a reset. An empty file system counts as empty.
 func foreignFile(dir string) string {
 	if _, err := os.Stat(filepath.Join(dir, "node-id")); err == nil {
 		return ""
@@ -101,7 +101,7 @@ func foreignFile(dir string) string {
 		return ""
 	}
 	for _, e := range entries {
-		if e.Name() != "lost+found" && e.Name() != "LOCK" {
+		if !raftstore.Stays(e.Name()) {
 			return e.Name()
 		}
 	}
