@@ -201,6 +201,10 @@ func (x *exporter) ttl(kv *record.KV) time.Duration {
 	if kv.Deadline == 0 {
 		return 0
 	}
-	left := time.Duration(kv.Deadline - x.c.s.node.ClusterTime()).Truncate(time.Millisecond)
+	now := x.c.now // with at: what was left then
+	if !x.c.nowKnown {
+		now = x.c.s.node.ClusterTime()
+	}
+	left := time.Duration(kv.Deadline - now).Truncate(time.Millisecond)
 	return min(max(left, command.MinTTL), command.MaxTTL)
 }

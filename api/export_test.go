@@ -125,11 +125,21 @@ func TestExportAndImportOfAPrefix(t *testing.T) {
 }
 
 func TestExportOfThePast(t *testing.T) {
-	s, _ := apitest.StartLocal(t)
+	s, l := apitest.StartLocal(t)
 	at := s.Put("/kv/a", "then").Want(200).Index()
 	s.Put("/kv/a", "now").Want(200)
 	if a := s.Get(fmt.Sprintf("/export?at=%d", at)).Want(200); !strings.Contains(string(a.Body), `"a":"then"`) || a.Index() != at {
 		t.Errorf("%s at %d", a.Body, a.Index())
+	}
+	s.PutJSON("/kv/ttl", `{"value":"v","ttl":"1h"}`).Want(200)
+	l.Advance(15 * time.Minute)
+	at = l.Published()
+	l.Advance(30 * time.Minute)
+	if a := s.Get(fmt.Sprintf("/export?at=%d", at)).Want(200); !strings.Contains(string(a.Body), `"ttl":"45m0s"`) {
+		t.Errorf("what was left then: %s", a.Body)
+	}
+	if a := s.Get("/export").Want(200); !strings.Contains(string(a.Body), `"ttl":"15m0s"`) {
+		t.Errorf("what is left: %s", a.Body)
 	}
 	s.Get("/export?index=1").Want(400, "bad_request")
 	s.Get("/export?limit=1").Want(400, "bad_request")
