@@ -122,7 +122,14 @@ func (x *exporter) run(services bool) error {
 // than asked for.
 func (x *exporter) keys(text bool) (odd bool, err error) {
 	x.first = true
+	n := 0
 	err = x.v.Scan(persistence.KVKey(x.prefix), nil, func(stored, value []byte) error {
+		// Here, and not only when something is sent: all of them may be of the other kind.
+		if n++; n%exportCheckEvery == 0 {
+			if err := x.ended(); err != nil {
+				return err
+			}
+		}
 		key, ok := persistence.UserKey(stored)
 		if !ok {
 			return nil
@@ -187,13 +194,22 @@ func (x *exporter) push() error {
 	if len(x.c.out) < chunk {
 		return nil
 	}
-	if err := x.ctx.Err(); err != nil {
-		if x.c.s.draining() {
-			return errDraining
-		}
+	if err := x.ended(); err != nil {
 		return err
 	}
 	return x.c.pushJSON()
+}
+
+// exportCheckEvery is how many keys are read before it is looked whether anybody waits for them.
+const exportCheckEvery = 256
+
+// ended is an error if nobody waits for the rest any more, or no longer may.
+func (x *exporter) ended() error {
+	err := x.ctx.Err()
+	if err != nil && x.c.s.draining() {
+		return errDraining
+	}
+	return err
 }
 
 // ttl is how long a key has to live, as it can be given to a key; 0 = for ever.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -143,6 +144,46 @@ func TestExportOfThePast(t *testing.T) {
 	}
 	s.Get("/export?index=1").Want(400, "bad_request")
 	s.Get("/export?limit=1").Want(400, "bad_request")
+}
+
+// scanned is a view that says how often it was scanned and each key that is visited.
+type scanned struct {
+	api.View
+	scans int
+	visit func(scan int)
+}
+
+func (v *scanned) Scan(prefix, start []byte, fn func(key, value []byte) error) error {
+	v.scans++
+	return v.View.Scan(prefix, start, func(key, value []byte) error {
+		v.visit(v.scans)
+		return fn(key, value)
+	})
+}
+
+// The second look at the keys, for those that are no text, has nothing to send for long.
+func TestExportEndsWithItsClientWhenItFindsNothing(t *testing.T) {
+	local := apitest.NewLocal(t)
+	node := &apitest.Node{Node: local}
+	s := apitest.Start(t, api.Config{}, node, nil)
+	s.Put("/kv/%FF", "not text").Want(200)
+	s.Post("/import", document(1000)).Want(200)
+	ctx, cancel := context.WithCancel(t.Context())
+	visited := 0
+	node.ViewFunc = func(ctx context.Context, o raftstore.ReadOptions) (api.View, raftstore.ReadInfo, error) {
+		v, info, err := local.View(ctx, o)
+		return &scanned{View: v, visit: func(scan int) {
+			if scan == 2 {
+				cancel()
+				visited++
+			}
+		}}, info, err
+	}
+	answer := httptest.NewRecorder()
+	s.ServeHTTP(answer, httptest.NewRequestWithContext(ctx, http.MethodGet, "/export", nil))
+	if visited == 0 || visited > 500 || answer.Code == 200 {
+		t.Errorf("status %d, %d keys were read after the client had gone", answer.Code, visited)
+	}
 }
 
 func TestImportPolicies(t *testing.T) {
