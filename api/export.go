@@ -104,15 +104,17 @@ func (x *exporter) run(services bool) error {
 		}
 	}
 	c.out = append(c.out, "\n},\"services\":{"...)
+	read := persistence.KVKey(x.prefix)
 	if services {
 		if err := x.services(); err != nil {
 			return err
 		}
-		// An iterator of the engine ends quietly at what it cannot read. What is cut off
-		// before the last brace, nobody takes for the whole.
-		if err := x.v.Whole(x.ctx); err != nil {
-			return err
-		}
+		read = nil // everything
+	}
+	// An iterator of the engine ends quietly at what it cannot read. What is cut off
+	// before the last brace, nobody takes for the whole.
+	if err := x.v.Whole(x.ctx, read); err != nil {
+		return err
 	}
 	c.out = append(c.out, "\n}}"...)
 	return c.endJSON()

@@ -18,6 +18,7 @@ import (
 	"github.com/neogan74/konsul/api"
 	"github.com/neogan74/konsul/api/apitest"
 	"github.com/neogan74/konsul/fsm/command"
+	"github.com/neogan74/konsul/internal/persistence"
 	"github.com/neogan74/konsul/internal/persistence/enginetest"
 	"github.com/neogan74/konsul/raftstore"
 )
@@ -183,6 +184,46 @@ func TestExportEndsWithItsClientWhenItFindsNothing(t *testing.T) {
 	s.ServeHTTP(answer, httptest.NewRequestWithContext(ctx, http.MethodGet, "/export", nil))
 	if visited == 0 || visited > 500 || answer.Code == 200 {
 		t.Errorf("status %d, %d keys were read after the client had gone", answer.Code, visited)
+	}
+}
+
+// damaged is a view whose scans ended where the engine could not read any more.
+type damaged struct {
+	api.View
+	asked []byte
+}
+
+func (v *damaged) Scan(prefix, start []byte, fn func(key, value []byte) error) error {
+	n := 0
+	return v.View.Scan(prefix, start, func(key, value []byte) error {
+		if n++; n > 5 {
+			return persistence.ErrStop
+		}
+		return fn(key, value)
+	})
+}
+
+func (v *damaged) Whole(_ context.Context, prefix []byte) error {
+	v.asked = prefix
+	return fmt.Errorf("%w: 000001.sst", persistence.ErrCorrupt)
+}
+
+func TestExportOfDamagedDataIsNone(t *testing.T) {
+	local := apitest.NewLocal(t)
+	node := &apitest.Node{Node: local}
+	s := apitest.Start(t, api.Config{}, node, nil)
+	s.Post("/import", document(10)).Want(200)
+	var v *damaged
+	node.ViewFunc = func(ctx context.Context, o raftstore.ReadOptions) (api.View, raftstore.ReadInfo, error) {
+		inner, info, err := local.View(ctx, o)
+		v = &damaged{View: inner, asked: []byte("nobody has asked")}
+		return v, info, err
+	}
+	for query, asked := range map[string]string{"": "", "?prefix=k": "kv:k"} {
+		s.Get("/export"+query).Want(500, "internal")
+		if string(v.asked) != asked {
+			t.Errorf("%s: was %q read whole?", query, v.asked)
+		}
 	}
 }
 

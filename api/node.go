@@ -92,8 +92,9 @@ type View interface {
 	NodeChecks(node string, fn func(node string, c *record.Check) error) error
 	// Time is the newest cluster time that the state knows, in nanoseconds.
 	Time() (int64, error)
-	// Whole reads what the view stands on, and says if scans of it may have missed something.
-	Whole(ctx context.Context) error
+	// Whole reads what the stored keys with prefix stand on (nil for all there is), and says
+	// if scans of them may have missed something.
+	Whole(ctx context.Context, prefix []byte) error
 	Close()
 }
 

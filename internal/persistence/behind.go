@@ -15,7 +15,7 @@ import (
 // verifyOrGuard reads all tables of g, or puts a guard before them.
 func (db *DB) verifyOrGuard(g *generation, behind bool) error {
 	if !behind {
-		return verifyTables(context.Background(), g.dir, db.opts.EncryptionKey, false)
+		return verifyTables(context.Background(), g.dir, db.opts.EncryptionKey, false, nil)
 	}
 	gd, err := newGuard(g.dir, db.opts.EncryptionKey, func(err error) { db.damaged(g, err) })
 	if err != nil {

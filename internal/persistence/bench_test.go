@@ -193,7 +193,7 @@ func BenchmarkVerifyTables(b *testing.B) {
 	b.SetBytes(u.SST)
 	b.ResetTimer()
 	for range b.N {
-		if err := verifyTables(context.Background(), db.gen.Load().dir, nil, true); err != nil {
+		if err := verifyTables(context.Background(), db.gen.Load().dir, nil, true, nil); err != nil {
 			b.Fatal(err)
 		}
 	}

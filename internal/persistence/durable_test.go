@@ -108,7 +108,7 @@ func TestTablesAreVerifiedWhileTheyGo(t *testing.T) {
 					return
 				default:
 				}
-				if err := verifyTables(t.Context(), db.gen.Load().dir, nil, true); err != nil {
+				if err := verifyTables(t.Context(), db.gen.Load().dir, nil, true, nil); err != nil {
 					t.Error(err)
 					return
 				}

@@ -94,7 +94,7 @@ func TestEncryptedEngine(t *testing.T) {
 	if err := os.WriteFile(sst[0], b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := verifyTables(t.Context(), live, key, false); !errors.Is(err, ErrCorrupt) {
+	if err := verifyTables(t.Context(), live, key, false, nil); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("a flipped bit in a table: %v", err)
 	}
 }

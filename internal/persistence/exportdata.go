@@ -44,7 +44,7 @@ func ExportData(v *View, e Engine) (map[string]any, error) {
 		return nil
 	})
 	if err == nil {
-		err = v.Whole(context.Background())
+		err = v.Whole(context.Background(), nil)
 	}
 	if err != nil {
 		return nil, err

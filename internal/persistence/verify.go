@@ -25,10 +25,11 @@ import (
 // before Badger opens an engine or behind a guard, and by whoever needs the whole state
 // afterwards.
 
-// verifyTables reads every table in dir that the MANIFEST names. live says that
-// the engine is open and may remove tables meanwhile. Errors are ErrCorrupt with
-// the path, or ctx's. key is the engine's EncryptionKey, nil for none.
-func verifyTables(ctx context.Context, dir string, key []byte, live bool) error {
+// verifyTables reads every table in dir that the MANIFEST names, or what it has of the
+// stored keys with prefix. live says that the engine is open and may remove tables
+// meanwhile. Errors are ErrCorrupt with the path, or ctx's. key is the engine's
+// EncryptionKey, nil for none.
+func verifyTables(ctx context.Context, dir string, key []byte, live bool, prefix []byte) error {
 	tables, err := manifestTables(dir)
 	if err != nil {
 		return err
@@ -51,7 +52,7 @@ func verifyTables(ctx context.Context, dir string, key []byte, live bool) error 
 		}
 		wg.Go(func() {
 			defer func() { <-places }()
-			err := t.verify(ctx, keys)
+			err := t.verify(ctx, keys, prefix)
 			if err == nil || (live && t.removed(dir)) {
 				return
 			}
@@ -175,12 +176,17 @@ func readManifest(dir string) (files []tableFile, err error) {
 }
 
 // verify reads the whole table: every block's checksum, and that it has as many
-// keys as it says. The file is read, not mapped: Badger cuts a table to nothing
-// before it removes it, and a page of a map beyond the end is a SIGBUS.
-func (t tableFile) verify(ctx context.Context, keys *tableKeys) error {
+// keys as it says; or the blocks in which stored keys with prefix can be. The file is
+// read, not mapped: Badger cuts a table to nothing before it removes it, and a page of
+// a map beyond the end is a SIGBUS.
+func (t tableFile) verify(ctx context.Context, keys *tableKeys, prefix []byte) error {
 	g, err := openGuarded(t, keys)
 	if err != nil {
 		return err
+	}
+	if len(prefix) > 0 {
+		_, err := g.cover(prefix, after(prefix))
+		return errors.Join(err, g.f.Close())
 	}
 	if err := g.verifyAll(func(int64) error { return ctx.Err() }); err != nil {
 		return errors.Join(err, g.f.Close())
