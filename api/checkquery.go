@@ -230,6 +230,9 @@ func (c *call) checkDeregister() error {
 	if err := c.query.done(); err != nil {
 		return err
 	}
+	if err := c.noBody(); err != nil {
+		return err
+	}
 	res, err := c.propose(command.Type_TYPE_CHECK_DELETE, &command.CheckDelete{Node: node, Id: id})
 	if err != nil {
 		return err

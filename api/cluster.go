@@ -179,6 +179,9 @@ func (c *call) clusterLeave() error {
 	if err := c.query.done(); err != nil {
 		return err
 	}
+	if err := c.noBody(); err != nil {
+		return err
+	}
 	id, err := c.pathParam("id")
 	if err != nil {
 		return badRequest("malformed node id: %v", err)

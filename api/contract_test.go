@@ -224,3 +224,28 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 }
+
+// A condition in the body of a deletion must not be left out: it is a parameter.
+func TestDeletionsTakeNoBody(t *testing.T) {
+	cl := someCluster()
+	var left []string
+	cl.LeaveFunc = func(id string) error { left = append(left, id); return nil }
+	s := apitest.Start(t, api.Config{}, apitest.NewLocal(t), cl)
+	s.Put("/kv/k", "x").Want(200)
+	s.PutJSON("/services/web", `{"address":"a","port":1}`).Want(200)
+	s.PutJSON("/checks/c", `{"ttl":"30s"}`).Want(200)
+	session := s.Post("/sessions", `{}`).Want(201).String("id")
+	targets := []string{"/kv/k", "/kv?prefix=k", "/services/web", "/checks/c", "/sessions/" + session, "/cluster/leave/n2"}
+	index := s.Get("/kv/k").Want(200).Index()
+	for _, target := range targets {
+		for _, body := range []string{`{"cas":5}`, `[]`, `null`, "x", "{}{}"} {
+			s.Do("DELETE", target, body).Want(400, "bad_request")
+		}
+	}
+	if now := s.Get("/kv/k").Want(200).Index(); now != index || len(left) > 0 {
+		t.Fatalf("index %d, was %d; left: %q", now, index, left)
+	}
+	for _, target := range targets {
+		s.Do("DELETE", target, "{}").Want(200)
+	}
+}

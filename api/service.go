@@ -176,6 +176,9 @@ func (c *call) serviceDeregister() error {
 	if err := c.query.done(); err != nil {
 		return err
 	}
+	if err := c.noBody(); err != nil {
+		return err
+	}
 	res, err := c.propose(command.Type_TYPE_SERVICE_DELETE, &command.ServiceDelete{Name: name, Id: id})
 	if err != nil {
 		return err

@@ -134,6 +134,9 @@ func (c *call) sessionDestroy() error {
 	if err := c.query.done(); err != nil {
 		return err
 	}
+	if err := c.noBody(); err != nil {
+		return err
+	}
 	res, err := c.propose(command.Type_TYPE_SESSION_DESTROY, &command.SessionDestroy{Id: id})
 	if err != nil {
 		return err

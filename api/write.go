@@ -262,6 +262,9 @@ func (c *call) kvDelete() error {
 	if err := c.query.done(); err != nil {
 		return err
 	}
+	if err := c.noBody(); err != nil {
+		return err
+	}
 	res, err := c.apply(&del.txn)
 	if err != nil {
 		return err
@@ -284,6 +287,9 @@ func (c *call) kvDeletePrefix() error {
 		return err
 	}
 	if err := c.query.done(); err != nil {
+		return err
+	}
+	if err := c.noBody(); err != nil {
 		return err
 	}
 	switch {
