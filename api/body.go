@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -103,22 +104,21 @@ func (c *call) readJSON(what string, limit int) (*jsonwire.Reader, error) {
 	return jsonwire.NewReader(c.body), nil
 }
 
-// readInto reads a small administrative request into a struct. The document is
-// checked with jsonwire first, so that it is as strict as all others.
+// readInto reads a small administrative request into the struct that v points to; every
+// field of it has a tag. The document is checked with jsonwire first, so that it is as
+// strict as all others.
 func (c *call) readInto(v any) error {
 	r, err := c.readJSON("request", maxAdminBody)
 	if err != nil {
 		return err
 	}
-	if err := r.Skip(); err != nil {
+	if err := readFields(r, reflect.TypeOf(v).Elem()); err != nil {
 		return err
 	}
 	if err := r.End(); err != nil {
 		return err
 	}
-	dec := json.NewDecoder(strings.NewReader(string(c.body)))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
+	if err := json.Unmarshal(c.body, v); err != nil {
 		return badRequest("malformed JSON: %s", strings.TrimPrefix(err.Error(), "json: "))
 	}
 	return nil

@@ -249,3 +249,36 @@ func TestDeletionsTakeNoBody(t *testing.T) {
 		s.Do("DELETE", target, "{}").Want(200)
 	}
 }
+
+// Names are compared exactly in administrative requests, too, in objects within objects as well, and only an
+// object is a request.
+func TestAdministrativeFieldsAreExact(t *testing.T) {
+	cl := someCluster()
+	cl.JoinFunc = func(cluster.JoinRequest) (cluster.JoinResponse, error) { return cluster.JoinResponse{}, nil }
+	cl.BootstrapFunc = func(cluster.BootstrapRequest) (cluster.BootstrapResponse, error) {
+		return cluster.BootstrapResponse{}, nil
+	}
+	s := apitest.Start(t, api.Config{}, apitest.NewLocal(t), cl)
+	for target, bodies := range map[string][]string{
+		"/restore":           {`{"path":"a","PATH":"b"}`, `{"Path":"a"}`},
+		"/backup":            {`{"Path":"a"}`, `{"stale":true,"STALE":false}`},
+		"/cluster/join":      {`{"Node_ID":"x"}`, `{"JOIN":["a"]}`, `{"JoinRequest":{}}`, `{"NodeID":"x"}`},
+		"/cluster/transfer":  {`{"TO":"n2"}`},
+		"/cluster/snapshot":  {`{"to":1}`},
+		"/cluster/bootstrap": {`{"Phase":"prepare"}`, `{"ballot":{"ROUND":1}}`, `{"value":{"members":[{"id":"a","ID":"b"}]}}`},
+		"/admin/config":      {`{"persistence":{"Enabled":true}}`, `{"PERSISTENCE":{"enabled":true}}`},
+	} {
+		for _, body := range append(bodies, `null`, `[]`, `"x"`, `1`, ` `) {
+			s.Do("POST", target, body).Want(400, "bad_request")
+		}
+	}
+	for target, body := range map[string]string{
+		"/cluster/join":      `{"node_id":"x","voter":null}`,
+		"/cluster/transfer":  `{"to":"n2"}`,
+		"/cluster/snapshot":  `{}`,
+		"/cluster/bootstrap": `{"phase":"accept","ballot":{"round":1,"node":"n"},"value":{"cluster_id":"c","members":[{"id":"a"}]}}`,
+		"/admin/config":      `{"persistence":{"enabled":true}}`,
+	} {
+		s.Do("POST", target, body).Want(200)
+	}
+}
