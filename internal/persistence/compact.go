@@ -22,9 +22,10 @@ const gcRatio = 0.5
 
 // CollectGarbage rewrites value log files that are mostly garbage. Ours are empty, see
 // MaxRecordLen, so it has nothing to do but in an engine that another program wrote.
+// When ctx ends, it goes on by itself and CollectGarbage returns ctx's error.
 // Any goroutine may call it. Errors: ErrMaintaining, ErrClosed.
 func (db *DB) CollectGarbage(ctx context.Context) (Maintained, error) {
-	return db.maintain(ctx, opGC, func(g *generation) error {
+	return db.maintain(ctx, opGC, func(ctx context.Context, g *generation) error {
 		if g.dir == "" {
 			return nil
 		}
@@ -51,11 +52,12 @@ func (db *DB) CollectGarbage(ctx context.Context) (Maintained, error) {
 // pause. When ctx ends, it goes on by itself and Compact returns ctx's error.
 // Any goroutine may call it. Errors: ErrMaintaining, ErrNoSpace, ErrClosed.
 func (db *DB) Compact(ctx context.Context) (Maintained, error) {
-	return db.maintain(ctx, opCompact, func(g *generation) error { return db.compact(ctx, g) })
+	return db.maintain(ctx, opCompact, db.compact)
 }
 
-// maintain runs work, one at a time, in a goroutine that outlives ctx if it must.
-func (db *DB) maintain(ctx context.Context, op string, work func(*generation) error) (m Maintained, err error) {
+// maintain runs work, one at a time, in a goroutine that outlives ctx if it must: only the
+// end of the engine ends it.
+func (db *DB) maintain(ctx context.Context, op string, work func(context.Context, *generation) error) (m Maintained, err error) {
 	select {
 	case db.compacting <- struct{}{}:
 	default:
@@ -74,7 +76,7 @@ func (db *DB) maintain(ctx context.Context, op string, work func(*generation) er
 	}
 	done := make(chan error, 1)
 	go func() {
-		err := work(g)
+		err := work(context.WithoutCancel(ctx), g)
 		db.metrics.observe(op, begin, err)
 		<-db.compacting
 		g.release()

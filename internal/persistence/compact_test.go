@@ -35,6 +35,28 @@ func overwrittenDB(t *testing.T, o Options, keys, rounds, size int) (*DB, uint64
 
 var noHistoryAtAll = History{MinAge: 1, MinIndexes: 1, MaxIndexes: 1}
 
+// Whoever does not wait for a compaction has it nevertheless, also if it had only just begun.
+func TestCompactGoesOnByItself(t *testing.T) {
+	const keys = 10000
+	db, index := overwrittenDB(t, Options{Dir: t.TempDir(), History: noHistoryAtAll}, keys, 6, 1000)
+	before := mustDigest(t, db, index)
+	if _, versions := db.gen.Load().stored(); versions < keys*3/2 {
+		t.Fatalf("%d versions: there is nothing to compact", versions)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := db.Compact(ctx); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	eventually(t, "the compaction is done", func() bool {
+		_, versions := db.gen.Load().stored()
+		return len(db.compacting) == 0 && versions <= keys+200
+	})
+	if mustDigest(t, db, index) != before {
+		t.Fatal("the state is another one")
+	}
+}
+
 // A compaction leaves what is alive, and of that every byte.
 func TestCompactLeavesWhatIsAlive(t *testing.T) {
 	const keys, size = 10000, 1000
