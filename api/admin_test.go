@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/neogan74/konsul/api"
 	"github.com/neogan74/konsul/api/apitest"
@@ -98,6 +101,20 @@ func TestDiskUseByPart(t *testing.T) {
 		if got := s.Get(fmt.Sprintf("/kv/k%d?raw=true", k)).Want(200); !strings.HasPrefix(string(got.Body), fmt.Sprintf("%07d ", 39*1000+k)) {
 			t.Errorf("k%d begins with %.8s", k, got.Body)
 		}
+	}
+}
+
+// The snapshot that comes first took all the time: nothing goes on in the background.
+func TestACompactionThatDidNotBegin(t *testing.T) {
+	node := clustertest.Started(t, clustertest.Options{Nodes: 1}).Nodes[0]
+	s := apitest.Serve(t, api.New(api.Config{}, node.Store, node.Manager))
+	s.Put("/kv/a", "1").Want(200)
+	ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	answer := httptest.NewRecorder()
+	s.ServeHTTP(answer, httptest.NewRequestWithContext(ctx, http.MethodPost, "/admin/compact", nil))
+	if answer.Code != 503 || !strings.Contains(answer.Body.String(), "nothing was compacted") || answer.Header().Get("Retry-After") == "" {
+		t.Errorf("%d %s", answer.Code, answer.Body)
 	}
 }
 

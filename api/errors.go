@@ -77,7 +77,9 @@ var (
 	errTooManyRequests = &failure{status: http.StatusTooManyRequests, code: "overloaded", text: "too many requests at the same time", retryAfter: retrySoon}
 	errTooManyWaiting  = &failure{status: http.StatusTooManyRequests, code: "overloaded", text: "too many watches and waiting reads", retryAfter: retrySoon}
 	errDraining        = &failure{status: http.StatusServiceUnavailable, code: "shutting_down", text: "this node is shutting down", retryAfter: retrySoon}
-	errCheckNotFound   = errors.New("check not found")
+	errNotCompacted    = &failure{status: http.StatusServiceUnavailable, code: "not_ready", retryAfter: 60,
+		text: "nothing was compacted: the snapshot that comes first was not done in time; it goes on"}
+	errCheckNotFound = errors.New("check not found")
 	// errClientGone: nobody is left to answer.
 	errClientGone = errors.New("client went away")
 )

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -172,9 +173,14 @@ func (n storeNode) CollectGarbage(ctx context.Context) (persistence.Maintained, 
 }
 
 // Compact takes a snapshot first: the history ends there at the latest, and what is
-// older than the history is what a compaction removes.
+// older than the history is what a compaction removes. If that takes all the time there
+// is, no compaction goes on in the background.
 func (n storeNode) Compact(ctx context.Context) (persistence.Maintained, error) {
-	if err := n.TakeSnapshot(ctx); err != nil {
+	err := n.TakeSnapshot(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return persistence.Maintained{}, errNotCompacted
+	}
+	if err != nil {
 		return persistence.Maintained{}, err
 	}
 	return n.DB().Compact(ctx)
