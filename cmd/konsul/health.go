@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -44,7 +45,7 @@ func healthCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&addr, "http-addr", "", "API address [KONSUL_HTTP_ADDR] (default http://127.0.0.1:8500, or the port in KONSUL_PORT)")
+	cmd.Flags().StringVar(&addr, "http-addr", "", "API address [KONSUL_HTTP_ADDR] (default http://127.0.0.1:8500, or KONSUL_HOST and KONSUL_PORT)")
 	cmd.Flags().DurationVar(&timeout, "timeout", 3*time.Second, "how long to wait for the answer")
 	return cmd
 }
@@ -56,8 +57,15 @@ func healthAddr(flag string) string {
 	if addr := os.Getenv("KONSUL_HTTP_ADDR"); addr != "" {
 		return addr
 	}
-	if port := os.Getenv("KONSUL_PORT"); port != "" {
-		return "http://127.0.0.1:" + port
+	host, port := os.Getenv("KONSUL_HOST"), os.Getenv("KONSUL_PORT")
+	if host == "" && port == "" {
+		return client.DefaultAddress
 	}
-	return client.DefaultAddress
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	if port == "" {
+		port = "8500"
+	}
+	return "http://" + net.JoinHostPort(host, port)
 }

@@ -230,6 +230,26 @@ func TestHealthCommand(t *testing.T) {
 	n.stop()
 }
 
+// In a container the health check has the environment of the node, and nothing else.
+func TestHealthCommandGoesByTheNodesEnvironment(t *testing.T) {
+	for _, c := range []struct{ addr, host, port, want string }{
+		{"", "", "", "http://127.0.0.1:8500"},
+		{"", "", "8600", "http://127.0.0.1:8600"},
+		{"", "10.0.0.1", "", "http://10.0.0.1:8500"},
+		{"", "0.0.0.0", "8600", "http://127.0.0.1:8600"},
+		{"", "::", "8600", "http://127.0.0.1:8600"},
+		{"", "fd00::1", "8600", "http://[fd00::1]:8600"},
+		{"", "node1.example", "8600", "http://node1.example:8600"},
+		{"http://a:1", "10.0.0.1", "8600", "http://a:1"},
+	} {
+		t.Setenv("KONSUL_HTTP_ADDR", c.addr)
+		t.Setenv("KONSUL_HOST", c.host)
+		t.Setenv("KONSUL_PORT", c.port)
+		require.Equal(t, c.want, healthAddr(""), c)
+		require.Equal(t, "flag:1", healthAddr("flag:1"))
+	}
+}
+
 func TestPortsInUseNameTheOption(t *testing.T) {
 	port := takenPort(t)
 	n, _ := launch(t, nil, "--data-dir="+t.TempDir(), "--port="+port)
