@@ -21,6 +21,7 @@ func (r *Result) check(p *problems) {
 	say := func(key, msg string, args ...any) { p.add(r.sources[key], key, msg, args...) }
 	r.checkHTTP(say)
 	r.checkPersistence(say)
+	r.checkDirs(say)
 	r.checkEngine(say)
 	r.checkRaftAddresses(say)
 	r.checkCluster(say)

@@ -1,6 +1,8 @@
 package config_test
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -37,6 +39,10 @@ func TestWhatIsRefused(t *testing.T) {
 		{"raft everywhere without an address for others", "", []string{"--raft-bind-addr=0.0.0.0:7000"}, []string{"raft.advertise_addr", "must be set"}},
 		{"raft address without a port", "", []string{"--raft-bind-addr=localhost"}, []string{"raft.bind_addr", "not host:port"}},
 		{"one port for both", "", []string{"--raft-bind-addr=127.0.0.1:8500"}, []string{"raft.bind_addr", "taken by the API"}},
+		{"backups among the data", "", []string{"--data-dir=./d", "--persistence-backup-dir=d/"}, []string{"persistence.backup_dir (flag", "is persistence.data_dir (./d)"}},
+		{"data below the backups", "", []string{"--data-dir=/srv/a/data", "--persistence-backup-dir=/srv"}, []string{"persistence.backup_dir", "contains persistence.data_dir"}},
+		{"data below the root", "", []string{"--persistence-backup-dir=/"}, []string{"persistence.backup_dir", "contains persistence.data_dir"}},
+		{"backups below the data", "", []string{"--data-dir=."}, []string{"persistence.backup_dir (default)", "./backups lies in persistence.data_dir (.)"}},
 		{"unknown type", "", []string{"--persistence-type=rocks"}, []string{"persistence.type", "badger, memory"}},
 		{"no write-ahead log", "", []string{"--persistence-wal-enabled=false"}, []string{"persistence.wal_enabled", "Raft log is the write-ahead log"}},
 		{"memory that joins", "", []string{"--persistence-type=memory", "--join=a:1"}, []string{"persistence.type", "raft.join"}},
@@ -80,7 +86,31 @@ func TestWhatIsTaken(t *testing.T) {
 		"no block cache":              {"--persistence-badger-block-cache=0"},
 		"wait to be told to join":     {"--bootstrap-expect=0"},
 		"join by URL":                 {"--join=http://a:1/"},
+		"backups beside the data":     {"--data-dir=/srv/data", "--persistence-backup-dir=/srv/data-backups"},
 	} {
 		t.Run(name, func(t *testing.T) { mustLoad(t, "", nil, args...) })
+	}
+}
+
+func TestLinksToTheDataAreFound(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.MkdirAll(filepath.Join(dir, "real", "data"), 0o700))
+	require.NoError(t, os.Symlink("real", filepath.Join(dir, "link")))
+	path := func(name string) string { return filepath.Join(dir, name) }
+	for _, c := range []struct{ data, backups, want string }{
+		{"real/data", "link/data", "is persistence.data_dir"},
+		{"link/data", "real/data/to/come", "lies in persistence.data_dir"},
+		{"link/to/come", "real", "contains persistence.data_dir"},
+		{"real/to/come", "link/to/come", "is persistence.data_dir"},
+		{"link/data", "real/backups", ""},
+		{"real/data", "link/data-too", ""},
+	} {
+		_, err := load(t, "", nil, "--data-dir="+path(c.data), "--persistence-backup-dir="+path(c.backups))
+		if c.want == "" {
+			require.NoError(t, err, c)
+			continue
+		}
+		require.ErrorIs(t, err, config.ErrInvalid)
+		require.ErrorContains(t, err, c.want, c)
 	}
 }
