@@ -45,7 +45,7 @@ func (n *node) dataConfig() api.DataConfig {
 // schedule is the schedule of backups; it does nothing if there is none.
 func (n *node) schedule() *backup.Schedule {
 	return &backup.Schedule{
-		Dir: n.backups, Every: n.cfg.Backup.Schedule, Keep: n.cfg.Backup.Keep, Log: n.log.Named("backup"),
+		Dir: n.backups, Cluster: n.store.ClusterID, Every: n.cfg.Backup.Schedule, Keep: n.cfg.Backup.Keep, Log: n.log.Named("backup"),
 		Mine: func() bool {
 			if n.cfg.Backup.Node == config.BackupByLeader {
 				return n.store.IsLeader()

@@ -245,8 +245,47 @@ func TestScheduledBackupsArePruned(t *testing.T) {
 	if err != nil || fmt.Sprint(indexes) != "[1 12 13 14]" {
 		t.Fatalf("%v, %v", indexes, err)
 	}
-	if last, err := d.LastScheduled(time.Now()); err != nil || last.Second() != 5 {
+	if last, err := d.LastScheduled("c", time.Now()); err != nil || last.Second() != 5 {
 		t.Fatal(last, err)
+	}
+}
+
+// A schedule counts and removes its own cluster's backups only: a new cluster with the
+// directory of a lost one, or two with one directory, do not remove each other's.
+func TestSchedulesOfTwoClustersInOneDirectory(t *testing.T) {
+	d := open(t)
+	lost := at(1000, 0)
+	lost.ClusterID = "lost"
+	for i := range 3 {
+		lost.Index++
+		lost.CreatedAt += int64(time.Second)
+		if _, err := d.SaveScheduled(stream(lost, 1), 3, hclog.NewNullLogger()); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	now := time.Now()
+	if last, err := d.LastScheduled("c", now); err != nil || !last.IsZero() {
+		t.Errorf("the new cluster's last one was made at %v, %v", last, err)
+	}
+	saved := 0
+	s := &Schedule{Dir: d, Cluster: func() string { return "c" }, Every: time.Nanosecond, Keep: 2, Log: hclog.NewNullLogger(), Save: func(context.Context) Stream {
+		saved++
+		return stream(snapshot.Header{ClusterID: "c", Index: uint64(saved), CreatedAt: now.Add(time.Duration(saved-60) * time.Second).UnixNano()}, 1)
+	}}
+	for range 6 {
+		s.perhaps(t.Context())
+	}
+	list, err := d.List()
+	var left []string
+	for _, i := range list {
+		left = append(left, fmt.Sprint(i.Header.ClusterID, i.Header.Index))
+	}
+	if want := "[lost1001 lost1002 lost1003 c5 c6]"; err != nil || fmt.Sprint(left) != want || saved != 6 {
+		t.Errorf("%v are left after %d, want %s; %v", left, saved, want, err)
+	}
+	s.Cluster = func() string { return "" } // there is none yet
+	if s.perhaps(t.Context()); saved != 6 {
+		t.Error("a backup of no cluster was saved")
 	}
 }
 
@@ -305,7 +344,7 @@ func TestAScheduleBesideManyBackups(t *testing.T) {
 	if _, err := d.SaveScheduled(stream(at(1, 1), 1), 2, hclog.NewNullLogger()); err != nil {
 		t.Fatal(err)
 	}
-	if last, err := d.LastScheduled(time.Now()); err != nil || last.IsZero() {
+	if last, err := d.LastScheduled("c", time.Now()); err != nil || last.IsZero() {
 		t.Fatal(last, err)
 	}
 	var b bytes.Buffer
@@ -318,7 +357,7 @@ func TestAScheduleBesideManyBackups(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if last, err := d.LastScheduled(time.Now()); err != nil || last.IsZero() {
+	if last, err := d.LastScheduled("c", time.Now()); err != nil || last.IsZero() {
 		t.Errorf("LastScheduled: %v, %v: the schedule saves another one at every look", last, err)
 	}
 	for i := range 5 {
@@ -348,7 +387,7 @@ func TestAScheduleAfterTheClockWasAhead(t *testing.T) {
 		t.Fatal(err)
 	}
 	saved := 0
-	s := &Schedule{Dir: d, Every: time.Hour, Keep: 4, Log: hclog.NewNullLogger(), Save: func(context.Context) Stream {
+	s := &Schedule{Dir: d, Cluster: func() string { return "c" }, Every: time.Hour, Keep: 4, Log: hclog.NewNullLogger(), Save: func(context.Context) Stream {
 		saved++
 		return stream(header(time.Now(), uint64(10+saved)), 1)
 	}}

@@ -203,26 +203,28 @@ func abandoned(root *os.Root, name string) bool {
 	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil
 }
 
-// SaveScheduled is Save for the schedule, and Prune after it: keep of its backups
-// stay. An error of the pruning does not take the backup back.
+// SaveScheduled is Save for the schedule, and then removes the oldest scheduled backups
+// of the same cluster until keep are left; 0 keeps all. An error of the removing does not
+// take the backup back.
 func (d *Dir) SaveScheduled(stream Stream, keep int, log hclog.Logger) (Saved, error) {
 	saved, err := d.Save(stream, func(h snapshot.Header) string { return name(scheduledPrefix, h) })
 	if err != nil {
 		return saved, err
 	}
-	if err := d.Prune(keep); err != nil {
+	if err := d.prune(saved, keep); err != nil {
 		log.Warn("removing old scheduled backups", "error", err)
 	}
 	return saved, nil
 }
 
-// Prune removes the oldest scheduled backups until keep are left. Backups under any
-// other name are never touched. keep 0 keeps all.
-func (d *Dir) Prune(keep int) error {
+// prune removes scheduled backups of the cluster that saved is of. Backups under any other
+// name, or of another cluster, are never touched: a cluster that begins anew with the
+// directory of one that was lost must not remove what is left of it.
+func (d *Dir) prune(saved Saved, keep int) error {
 	if keep <= 0 {
 		return nil
 	}
-	all, err := d.scheduled()
+	all, err := d.scheduled(saved.Header.ClusterID)
 	if err != nil {
 		return err
 	}
@@ -234,9 +236,10 @@ func (d *Dir) Prune(keep int) error {
 	return nil
 }
 
-// LastScheduled is when the newest scheduled backup up to now was made; zero if there is none.
-func (d *Dir) LastScheduled(now time.Time) (time.Time, error) {
-	all, err := d.scheduled()
+// LastScheduled is when the newest scheduled backup of a cluster, up to now, was made; zero
+// if there is none.
+func (d *Dir) LastScheduled(cluster string, now time.Time) (time.Time, error) {
+	all, err := d.scheduled(cluster)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -249,10 +252,12 @@ func (d *Dir) LastScheduled(now time.Time) (time.Time, error) {
 	return last, nil
 }
 
-// scheduled lists what a schedule has saved, however much there is beside it.
-func (d *Dir) scheduled() ([]Info, error) {
+// scheduled lists what a cluster's schedule has saved, however much there is beside it.
+func (d *Dir) scheduled(cluster string) ([]Info, error) {
 	all, err := d.list(scheduledDir, math.MaxInt)
-	return slices.DeleteFunc(all, func(i Info) bool { return !strings.HasPrefix(i.Name, scheduledPrefix) }), err
+	return slices.DeleteFunc(all, func(i Info) bool {
+		return !strings.HasPrefix(i.Name, scheduledPrefix) || i.Header.ClusterID != cluster
+	}), err
 }
 
 func sortInfos(infos []Info) {

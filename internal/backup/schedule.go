@@ -11,6 +11,9 @@ import (
 // the newest ones.
 type Schedule struct {
 	Dir *Dir
+	// Cluster is the id of the cluster whose backups they are, "" as long as there is none.
+	// Those of another one in Dir do not count.
+	Cluster func() string
 	// Every is how long after the last one in Dir the next is due, by the wall clock.
 	Every time.Duration
 	Keep  int
@@ -47,8 +50,12 @@ func (s *Schedule) Run(ctx context.Context) {
 }
 
 func (s *Schedule) perhaps(ctx context.Context) {
+	cluster := s.Cluster()
+	if cluster == "" {
+		return
+	}
 	// One from the future (the clock was ahead) must not stop the schedule.
-	last, err := s.Dir.LastScheduled(time.Now())
+	last, err := s.Dir.LastScheduled(cluster, time.Now())
 	if err != nil {
 		s.Log.Error("looking for the last scheduled backup", "error", err)
 		return
