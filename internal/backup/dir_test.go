@@ -289,6 +289,53 @@ func TestSchedulesOfTwoClustersInOneDirectory(t *testing.T) {
 	}
 }
 
+// The clock was ahead for as many backups as are kept. What is saved when it is right again
+// stays, and takes the place of one from the future; none is saved before it is due.
+func TestRetentionAfterTheClockWasAheadForLong(t *testing.T) {
+	d := open(t)
+	now := time.Now()
+	header := func(at time.Time, index uint64) snapshot.Header {
+		return snapshot.Header{ClusterID: "c", Index: index, CreatedAt: at.UnixNano()}
+	}
+	for i := range 3 {
+		if _, err := d.SaveScheduled(stream(header(now.Add(time.Duration(24+i)*time.Hour), uint64(i+1)), 1), 3, hclog.NewNullLogger()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	saved := 0
+	s := &Schedule{Dir: d, Cluster: func() string { return "c" }, Every: time.Hour, Keep: 3, Log: hclog.NewNullLogger(), Save: func(context.Context) Stream {
+		saved++
+		return stream(header(time.Now(), uint64(10+saved)), 1)
+	}}
+	for range 5 { // looks, a minute apart
+		s.perhaps(t.Context())
+	}
+	if saved != 1 {
+		t.Errorf("%d backups were saved within the hour", saved)
+	}
+	indexes := func() (all []uint64) {
+		list, err := d.List()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range list {
+			all = append(all, i.Header.Index)
+		}
+		return all
+	}
+	if got := fmt.Sprint(indexes()); got != "[11 2 3]" {
+		t.Errorf("after the first: %v", got)
+	}
+	for i := range 3 { // later than the one above, and soon enough not to be from the future
+		if _, err := d.SaveScheduled(stream(header(time.Now(), uint64(20+i)), 1), 3, hclog.NewNullLogger()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := fmt.Sprint(indexes()); got != "[20 21 22]" {
+		t.Errorf("in the end: %v", got)
+	}
+}
+
 func TestDefaultName(t *testing.T) {
 	h := at(42, 5)
 	if got := DefaultName(h); got != "konsul-20260102T030405Z-42.snap" {

@@ -217,9 +217,11 @@ func (d *Dir) SaveScheduled(stream Stream, keep int, log hclog.Logger) (Saved, e
 	return saved, nil
 }
 
-// prune removes scheduled backups of the cluster that saved is of. Backups under any other
-// name, or of another cluster, are never touched: a cluster that begins anew with the
-// directory of one that was lost must not remove what is left of it.
+// prune removes scheduled backups of the cluster that saved is of, the oldest first and
+// never saved itself. One from saved's future (a clock was ahead) counts as older than all
+// others: nobody knows how old it is. Backups under any other name, or of another cluster,
+// are never touched: a cluster that begins anew with the directory of one that was lost
+// must not remove what is left of it.
 func (d *Dir) prune(saved Saved, keep int) error {
 	if keep <= 0 {
 		return nil
@@ -228,7 +230,18 @@ func (d *Dir) prune(saved Saved, keep int) error {
 	if err != nil {
 		return err
 	}
-	for _, old := range all[:max(len(all)-keep, 0)] {
+	all = slices.DeleteFunc(all, func(i Info) bool { return i.Name == saved.Name })
+	future := func(i Info) bool { return i.Header.CreatedAt > saved.Header.CreatedAt }
+	slices.SortStableFunc(all, func(a, b Info) int {
+		switch fa, fb := future(a), future(b); {
+		case fa == fb:
+			return 0 // in the order of the list
+		case fa:
+			return -1
+		}
+		return 1
+	})
+	for _, old := range all[:max(len(all)-(keep-1), 0)] {
 		if err := d.Remove(old.Name); err != nil {
 			return err
 		}
