@@ -7,7 +7,11 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
+
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/neogan74/konsul/internal/encryption"
 	"github.com/neogan74/konsul/internal/snapshot"
@@ -86,5 +90,35 @@ func TestEncryptedBackups(t *testing.T) {
 	}
 	if read(keys, append(bytes.Clone(file), 0)) == nil {
 		t.Error("a byte more and nobody noticed")
+	}
+}
+
+// Scheduled backups under a key that is no longer there may be anybody's: they stay, and
+// the log names them with every backup.
+func TestScheduledBackupsUnderARetiredKey(t *testing.T) {
+	d := open(t)
+	d.Encrypt(fileKeys(t))
+	for i := range 2 {
+		if _, err := d.SaveScheduled(stream(at(uint64(i+1), i), 1), 2, hclog.NewNullLogger()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	retired := names(t, d)
+	d.Encrypt(fileKeys(t))
+	var said bytes.Buffer
+	log := hclog.New(&hclog.LoggerOptions{Output: &said})
+	for i := range 4 {
+		said.Reset()
+		if _, err := d.SaveScheduled(stream(at(uint64(i+10), i+10), 1), 2, log); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range retired {
+			if strings.Count(said.String(), filepath.Base(name)) != 1 {
+				t.Errorf("the log does not name %s: %s", name, said.String())
+			}
+		}
+	}
+	if left := names(t, d); len(left) != 4 || !slices.Equal(left[:2], retired) {
+		t.Errorf("left: %v", left)
 	}
 }

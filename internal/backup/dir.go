@@ -181,10 +181,13 @@ const maxListed = 10_000
 
 // List describes all backups in the directory, the oldest first. It reads only their
 // headers; Inspect verifies. What is no backup is left out.
-func (d *Dir) List() ([]Info, error) { return d.list(".", maxListed) }
+func (d *Dir) List() ([]Info, error) {
+	return d.list(".", maxListed, func(string, error) {})
+}
 
-// list is List of what is in the directory below, and at most so many.
-func (d *Dir) list(below string, most int) ([]Info, error) {
+// list is List of what is in the directory below, and at most so many. leftOut is told
+// which files were opened and why they are not in it.
+func (d *Dir) list(below string, most int, leftOut func(name string, err error)) ([]Info, error) {
 	root, err := d.root(false)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -205,8 +208,12 @@ func (d *Dir) list(below string, most int) ([]Info, error) {
 		case len(found) == most:
 			return fs.SkipAll
 		}
-		if info, err := d.describe(root, name); err == nil {
+		info, err := d.describe(root, name)
+		switch {
+		case err == nil:
 			found = append(found, info)
+		case !errors.Is(err, ErrNotFound): // it went meanwhile
+			leftOut(name, err)
 		}
 		return nil
 	})

@@ -211,7 +211,7 @@ func (d *Dir) SaveScheduled(stream Stream, keep int, log hclog.Logger) (Saved, e
 	if err != nil {
 		return saved, err
 	}
-	if err := d.prune(saved, keep); err != nil {
+	if err := d.prune(saved, keep, log); err != nil {
 		log.Warn("removing old scheduled backups", "error", err)
 	}
 	return saved, nil
@@ -222,13 +222,20 @@ func (d *Dir) SaveScheduled(stream Stream, keep int, log hclog.Logger) (Saved, e
 // others: nobody knows how old it is. Backups under any other name, or of another cluster,
 // are never touched: a cluster that begins anew with the directory of one that was lost
 // must not remove what is left of it.
-func (d *Dir) prune(saved Saved, keep int) error {
+//
+// Nor are files whose header cannot be read, be it that they are encrypted with a key that
+// is not in the key file any more: they may be anybody's. The log names them.
+func (d *Dir) prune(saved Saved, keep int, log hclog.Logger) error {
 	if keep <= 0 {
 		return nil
 	}
-	all, err := d.scheduled(saved.Header.ClusterID)
+	all, unread, err := d.scheduled(saved.Header.ClusterID)
 	if err != nil {
 		return err
+	}
+	if n := len(unread); n > 0 {
+		log.Warn("scheduled backups that cannot be read, most likely for want of the key they were encrypted with, are never removed: remove those that nobody needs",
+			"dir", d.Shown(scheduledDir), "count", n, "names", unread[:min(n, maxNamed)])
 	}
 	all = slices.DeleteFunc(all, func(i Info) bool { return i.Name == saved.Name })
 	future := func(i Info) bool { return i.Header.CreatedAt > saved.Header.CreatedAt }
@@ -252,7 +259,7 @@ func (d *Dir) prune(saved Saved, keep int) error {
 // LastScheduled is when the newest scheduled backup of a cluster, up to now, was made; zero
 // if there is none.
 func (d *Dir) LastScheduled(cluster string, now time.Time) (time.Time, error) {
-	all, err := d.scheduled(cluster)
+	all, _, err := d.scheduled(cluster)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -265,12 +272,20 @@ func (d *Dir) LastScheduled(cluster string, now time.Time) (time.Time, error) {
 	return last, nil
 }
 
-// scheduled lists what a cluster's schedule has saved, however much there is beside it.
-func (d *Dir) scheduled(cluster string) ([]Info, error) {
-	all, err := d.list(scheduledDir, math.MaxInt)
+// maxNamed is how many names go into one line of the log.
+const maxNamed = 20
+
+// scheduled lists what a cluster's schedule has saved, however much there is beside it, and
+// what is called like that but cannot be read.
+func (d *Dir) scheduled(cluster string) (all []Info, unread []string, err error) {
+	all, err = d.list(scheduledDir, math.MaxInt, func(name string, _ error) {
+		if strings.HasPrefix(name, scheduledPrefix) {
+			unread = append(unread, path.Base(name))
+		}
+	})
 	return slices.DeleteFunc(all, func(i Info) bool {
 		return !strings.HasPrefix(i.Name, scheduledPrefix) || i.Header.ClusterID != cluster
-	}), err
+	}), unread, err
 }
 
 func sortInfos(infos []Info) {
