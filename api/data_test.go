@@ -17,6 +17,7 @@ import (
 	"github.com/neogan74/konsul/api/apitest"
 	"github.com/neogan74/konsul/internal/backup"
 	"github.com/neogan74/konsul/internal/snapshot"
+	"github.com/neogan74/konsul/raftstore"
 )
 
 // startData is a server with a backup directory below a directory of the test.
@@ -208,5 +209,24 @@ func TestAFullDiskIsSaid(t *testing.T) {
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
 		t.Fatal(left, err)
+	}
+}
+
+// A backup that would take the last of the disk is refused, and leaves nothing behind.
+func TestABackupWithoutRoom(t *testing.T) {
+	t.Chdir(t.TempDir())
+	dir, err := backup.New("./backups")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir.KeepRoom(raftstore.BackupRoom(1 << 60))
+	s := apitest.Start(t, api.Config{Data: api.DataConfig{Dir: dir}}, apitest.NewLocal(t), nil)
+	s.Put("/kv/a", "1")
+	a := s.Do(http.MethodPost, "/backup", "{}").Want(503, "disk_full")
+	if a.Header.Get("Retry-After") == "" {
+		t.Errorf("%v", a.Header)
+	}
+	if left, err := os.ReadDir("backups"); err != nil || len(left) > 0 {
+		t.Errorf("left over: %v, %v", left, err)
 	}
 }

@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -45,6 +46,29 @@ func (d *diskWatch) follow(dir string) {
 		d.low.Store(false)
 	}
 	d.check()
+}
+
+// backupStep is more than a backup writes between two looks at the free space.
+const backupStep = 32 << 20
+
+// BackupRoom is what a backup.Dir asks for room (KeepRoom), with the floor of Config. A
+// backup must not be what brings a node below its floor, or keeps it there: it leaves a
+// quarter more, with which the node takes writes again. Errors: ErrDiskFull.
+func BackupRoom(floor int64) func(dir string) error {
+	need := floor + floor/4 + backupStep
+	return func(dir string) error {
+		if floor == 0 {
+			return nil
+		}
+		total, free, _, err := persistence.DiskSpace(dir)
+		if err != nil || total == 0 {
+			return nil //nolint:nilerr // not every file system can tell
+		}
+		if free < need {
+			return fmt.Errorf("%w: %s has %d bytes left, a backup must leave %d", ErrDiskFull, dir, free, need)
+		}
+		return nil
+	}
 }
 
 // full reports whether this node must not take writes.

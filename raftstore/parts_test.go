@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/neogan74/konsul/internal/peer"
 	"github.com/neogan74/konsul/internal/persistence"
@@ -345,5 +346,43 @@ func TestAFullDiskCutsNothingOff(t *testing.T) {
 	}
 	if last, err := s.LastIndex(); err != nil || last != 19 {
 		t.Errorf("the last entry is %d, %v", last, err)
+	}
+}
+
+// A backup leaves a quarter more than the floor, on the file system that it is written to.
+func TestBackupRoom(t *testing.T) {
+	dir := t.TempDir()
+	_, free, _, err := persistence.DiskSpace(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		floor int64
+		dir   string
+		want  error
+	}{
+		"plenty":                       {free / 4, dir, nil},
+		"above the floor, not enough":  {free * 9 / 10, dir, ErrDiskFull},
+		"below the floor":              {2 * free, dir, ErrDiskFull},
+		"no floor":                     {0, dir, nil},
+		"nobody knows":                 {2 * free, dir + "/none", nil},
+		"a file system without blocks": {2 * free, "/proc", nil},
+	} {
+		if err := BackupRoom(c.floor)(c.dir); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+// The state that is put beside for a jump is not written to a disk that is full.
+func TestNoJumpOnAFullDisk(t *testing.T) {
+	s, err := Open(Config{NodeID: "n", InMemory: true, BindAddr: "127.0.0.1:0", Logger: hclog.NewNullLogger(), Registerer: prometheus.NewRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Shutdown(t.Context())
+	s.disk.low.Store(true)
+	if err := s.jump(); !errors.Is(err, ErrDiskFull) {
+		t.Errorf("jumped: %v", err)
 	}
 }

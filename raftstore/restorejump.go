@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/neogan74/konsul/fsm/command"
+	"github.com/neogan74/konsul/internal/backup"
 	"github.com/neogan74/konsul/internal/failpoint"
 	"github.com/neogan74/konsul/internal/peer"
 	"github.com/neogan74/konsul/internal/persistence"
@@ -36,6 +37,8 @@ func (s *Store) jumping() bool {
 
 const (
 	restoreDutyEvery = 50 * time.Millisecond
+	// jumpPause is after a jump that failed: each try writes the whole state.
+	jumpPause = time.Second
 	// restoreIdle is after how long without progress the pieces of a restore are
 	// taken for abandoned; by the leader's own clock.
 	restoreIdle = 10 * time.Minute
@@ -50,14 +53,16 @@ func (s *Store) watchRestores() {
 	defer tick.Stop()
 	idle := &idleRestore{}
 	looked := time.Now()
+	var again time.Time
 	for {
 		select {
 		case <-tick.C:
 		case <-s.stop:
 			return
 		}
-		if s.jumping() && s.IsLeader() {
+		if s.jumping() && s.IsLeader() && !time.Now().Before(again) {
 			if err := s.jump(); err != nil {
+				again = time.Now().Add(jumpPause)
 				s.log.Warn("making the log reach the index of a restore failed; trying again", "index", s.fsm.Reset(), "error", err)
 			}
 		}
@@ -85,7 +90,8 @@ func (s *Store) jump() error {
 		return err
 	}
 	defer f.Close()
-	h, footer, err := s.fsm.Backup(ctx, f, 0, nil)
+	// A node whose disk is full takes no writes anyway.
+	h, footer, err := s.fsm.Backup(ctx, backup.WhileRoom(f, s.Room), 0, nil)
 	if err != nil {
 		return err
 	}

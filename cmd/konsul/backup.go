@@ -19,19 +19,26 @@ import (
 // spoolDir, in the data directory, takes uploaded backups until they are verified.
 const spoolDir = "spool"
 
-// openBackups prepares the backup directory; what crashes left half written goes.
+// openBackups prepares the backup directory; what crashes left half written goes. Nodes may
+// share the directory, and the data directory need not be this one's yet: what somebody
+// is writing stays.
 func (n *node) openBackups(keys *encryption.Keys) error {
 	dir, err := backup.New(n.cfg.Persistence.BackupDir)
 	if err != nil {
 		return fmt.Errorf("%w: persistence.backup_dir: %w", config.ErrInvalid, err)
 	}
 	dir.Encrypt(keys.Files())
+	dir.KeepRoom(raftstore.BackupRoom(int64(n.cfg.Persistence.MinFreeSpace)))
 	dir.Sweep(n.log)
 	n.backups = dir
+	return nil
+}
+
+// sweepSpool removes what a crash left in the data directory, which must be this node's.
+func (n *node) sweepSpool() {
 	if !n.cfg.InMemory() {
 		backup.SweepSpool(filepath.Join(n.cfg.Persistence.DataDir, spoolDir))
 	}
-	return nil
 }
 
 func (n *node) dataConfig() api.DataConfig {

@@ -79,6 +79,21 @@ func TestBackupCommandsTakeFilesOnly(t *testing.T) {
 	require.Contains(t, value, "saved")
 }
 
+// What a crash left of a backup may be what fills the disk: it goes also when the node
+// cannot start.
+func TestAStartThatFailsRemovesUnfinishedBackups(t *testing.T) {
+	t.Chdir(t.TempDir())
+	require.NoError(t, os.MkdirAll("data/damaged-20260101T000000Z.moving", 0o700)) // a reset that was interrupted
+	require.NoError(t, os.Mkdir("backups", 0o700))
+	require.NoError(t, os.WriteFile("backups/.konsul-0011223344556677.tmp", []byte("half"), 0o600))
+	n, _ := launch(t, nil, "--port=0", "--raft-bind-addr=127.0.0.1:0", "--data-dir=data", "--persistence-backup-dir=backups")
+	require.Equal(t, 1, n.wait())
+	require.Contains(t, n.stderr.String(), "reset` was interrupted")
+	left, err := os.ReadDir("backups")
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
 // found is what is there, but for the node's own data.
 func found(t *testing.T) (all []string) {
 	t.Helper()

@@ -67,16 +67,18 @@ func startNode(cfg *config.Result, log hclog.Logger, fatal func(error)) (*node, 
 	if err != nil {
 		return n, err
 	}
+	// A backup that a crash left half written may be what fills the disk, so it goes before the engine
+	// asks for space.
+	if err := n.openBackups(keys); err != nil {
+		return n, err
+	}
 	// 5. Engine, log and Raft: locks the data directory and replays. Before the cluster, which asks it
 	// whether there is a cluster already.
 	if n.store, err = raftstore.Open(n.storeConfig(keys, metrics, fatal)); err != nil {
 		return n, explainOpen(cfg, err)
 	}
 	n.announceNode()
-	// The data directory is ours now: what earlier lives left of backups can go.
-	if err := n.openBackups(keys); err != nil {
-		return n, err
-	}
+	n.sweepSpool()
 	// 6. Membership. It registers its methods with the store and does nothing by itself yet.
 	n.cluster = cluster.New(n.clusterConfig(), n.store)
 	// 7. The API, before bootstrap and join begin: nodes find each other by asking each other's API.

@@ -33,7 +33,8 @@ const maxName = 1024
 type Dir struct {
 	path string // as configured
 	abs  string
-	keys *encryption.FileKeys // nil = not encrypted
+	keys *encryption.FileKeys   // nil = not encrypted
+	room func(dir string) error // nil = not asked
 }
 
 // New makes a Dir of a path, which need not be there yet.

@@ -9,9 +9,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -333,6 +335,78 @@ func TestRetentionAfterTheClockWasAheadForLong(t *testing.T) {
 	}
 	if got := fmt.Sprint(indexes()); got != "[20 21 22]" {
 		t.Errorf("in the end: %v", got)
+	}
+}
+
+// Room is asked for before the first byte and every 16 MiB; without it nothing is left.
+func TestABackupEndsWhenThereIsNoRoom(t *testing.T) {
+	d := open(t)
+	save(t, d, "a", at(5, 1))
+	full := errors.New("full")
+	for _, c := range []struct {
+		blocks, looks, most int // in MiB; the look that finds no room, 0 = none; how many there are
+		err                 error
+	}{{40, 0, 3, nil}, {40, 1, 1, full}, {40, 3, 3, full}, {16, 2, 1, nil}} {
+		asked := 0
+		d.KeepRoom(func(dir string) error {
+			if asked++; dir != d.abs {
+				t.Errorf("asked for %s", dir)
+			}
+			if asked == c.looks {
+				return full
+			}
+			return nil
+		})
+		_, err := d.Save(func(w io.Writer) (snapshot.Header, snapshot.Footer, error) {
+			for range c.blocks {
+				if _, err := w.Write(make([]byte, 1<<20)); err != nil {
+					return snapshot.Header{}, snapshot.Footer{}, err
+				}
+			}
+			return snapshot.Header{}, snapshot.Footer{}, nil
+		}, func(snapshot.Header) string { return "b" })
+		if !errors.Is(err, c.err) || asked != c.most {
+			t.Errorf("%+v: %v after %d looks", c, err, asked)
+		}
+		if got := names(t, d); len(got) != 1 && err != nil {
+			t.Errorf("%+v: left over: %v", c, got)
+		}
+		_ = d.Remove("b")
+	}
+}
+
+// A backup that fails is tried again less and less often, and after one that went well soon.
+func TestAScheduleThatFailsBacksOff(t *testing.T) {
+	for every, want := range map[time.Duration][]time.Duration{
+		24 * time.Hour: {0, time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 16 * time.Minute, 32 * time.Minute, time.Hour, time.Hour, time.Hour},
+		10 * time.Minute: {0, time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 10 * time.Minute, 10 * time.Minute, 10 * time.Minute,
+			10 * time.Minute, 10 * time.Minute},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			d := open(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			var pauses []time.Duration
+			last := time.Now()
+			s := &Schedule{Dir: d, Cluster: func() string { return "c" }, Mine: func() bool { return true }, Every: every, Keep: 3, Log: hclog.NewNullLogger(),
+				Save: func(context.Context) Stream {
+					pauses = append(pauses, time.Since(last))
+					last = time.Now()
+					switch len(pauses) {
+					case len(want): // it goes well, and then not
+						return stream(snapshot.Header{ClusterID: "c", Index: 1, CreatedAt: last.UnixNano()}, 1)
+					case len(want) + 3:
+						cancel()
+					}
+					return func(io.Writer) (h snapshot.Header, f snapshot.Footer, err error) {
+						return h, f, errors.New("no space")
+					}
+				}}
+			s.Run(ctx)
+			all := append(slices.Clone(want), every, time.Minute, 2*time.Minute)
+			if fmt.Sprint(pauses) != fmt.Sprint(all) {
+				t.Errorf("every %v: tried after %v, want %v", every, pauses, all)
+			}
+		})
 	}
 }
 

@@ -83,7 +83,7 @@ func (d *Dir) Save(stream Stream, nameOf func(snapshot.Header) string) (saved Sa
 		return saved, fmt.Errorf("locking %s: %w", tmp, err)
 	}
 	failpoint.Hit("backup.after-create")
-	w := Seal(writeback.NewWriter(f), d.keys)
+	w := Seal(d.whileRoom(writeback.NewWriter(f)), d.keys)
 	if saved.Header, saved.Footer, err = stream(w); err != nil {
 		return saved, fmt.Errorf("writing backup: %w", err)
 	}

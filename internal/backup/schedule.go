@@ -24,18 +24,22 @@ type Schedule struct {
 	Log  hclog.Logger
 	// Look is how often it is looked at; default: a tenth of Every, 1 s to 1 min.
 	Look time.Duration
+
+	pause time.Duration // after the last failure; 0 = it went well
+	again time.Time     // when what failed is tried again
 }
 
-// Run works until ctx ends. A backup that failed is tried again with the next look.
+// maxPause bounds the pause after a failure: what keeps a backup from being saved is
+// mostly a full disk, which each try would fill again.
+const maxPause = time.Hour
+
+// Run works until ctx ends. A backup that failed is tried again with the next look, then
+// after a pause that doubles each time, up to an hour or Every.
 func (s *Schedule) Run(ctx context.Context) {
 	if s.Every <= 0 {
 		return
 	}
-	look := s.Look
-	if look == 0 {
-		look = min(max(s.Every/10, time.Second), time.Minute)
-	}
-	tick := time.NewTicker(look)
+	tick := time.NewTicker(s.look())
 	defer tick.Stop()
 	for {
 		if s.Mine() {
@@ -49,9 +53,16 @@ func (s *Schedule) Run(ctx context.Context) {
 	}
 }
 
+func (s *Schedule) look() time.Duration {
+	if s.Look > 0 {
+		return s.Look
+	}
+	return min(max(s.Every/10, time.Second), time.Minute)
+}
+
 func (s *Schedule) perhaps(ctx context.Context) {
 	cluster := s.Cluster()
-	if cluster == "" {
+	if cluster == "" || time.Now().Before(s.again) {
 		return
 	}
 	// One from the future (the clock was ahead) must not stop the schedule.
@@ -67,8 +78,11 @@ func (s *Schedule) perhaps(ctx context.Context) {
 	saved, err := s.Dir.SaveScheduled(s.Save(ctx), s.Keep, s.Log)
 	switch {
 	case err == nil:
+		s.pause = 0
 		s.Log.Info("scheduled backup saved", "name", saved.Name, "index", saved.Header.Index, "bytes", saved.Footer.Size, "took", time.Since(begin))
 	case ctx.Err() == nil:
-		s.Log.Error("a scheduled backup failed; it is tried again", "error", err)
+		s.pause = min(max(2*s.pause, s.look()), s.Every, maxPause)
+		s.again = time.Now().Add(s.pause)
+		s.Log.Error("a scheduled backup failed; it is tried again", "in", s.pause, "error", err)
 	}
 }

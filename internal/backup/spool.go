@@ -15,9 +15,6 @@ import (
 // spoolPrefix begins the names of spooled files, for the moment they have one.
 const spoolPrefix = "spool-"
 
-// spoolStep is how many bytes are spooled between two looks at the free space.
-const spoolStep = 16 << 20
-
 // Spool keeps what r gives in a file of dir, to be read as often as need be. The file
 // has no name any more when Spool returns: its space is free when it is closed, however
 // the process ends. room is asked again and again whether there is space for more. With
@@ -53,7 +50,7 @@ func fill(f io.Writer, keys *encryption.FileKeys, r io.Reader, room func() error
 		if err := room(); err != nil {
 			return err
 		}
-		switch _, err := io.CopyN(w, in, spoolStep); {
+		switch _, err := io.CopyN(w, in, roomStep); {
 		case errors.Is(err, io.EOF):
 			return w.Close()
 		case err != nil:
