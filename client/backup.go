@@ -2,11 +2,9 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 	"time"
 )
 
@@ -130,30 +128,15 @@ func (c *Client) ReadBackup(ctx context.Context, w io.Writer, o BackupOptions) e
 }
 
 // WriteBackup replaces the whole cluster's data by the whole backup that r gives. It is
-// sent once: a failure after which the restore may have been carried out is
-// ErrOutcomeUnknown. It has no timeout but the context's.
+// sent to another address only while nothing of r was taken, so a failure after which the
+// restore may have been carried out is ErrOutcomeUnknown. The client's Timeout bounds each
+// wait for the node to take more; the restore that follows has none but the context's.
 func (c *Client) WriteBackup(ctx context.Context, r io.Reader) (RestoreResult, error) {
 	var result RestoreResult
-	req := &request{method: http.MethodPut, path: "/snapshot"}
-	address := c.addresses[int(c.current.Load())%len(c.addresses)]
-	httpReq, err := c.build(ctx, address, req)
+	req := &request{method: http.MethodPut, path: "/snapshot", contentType: "application/octet-stream", patient: true}
+	resp, err := c.upload(ctx, req, r)
 	if err != nil {
-		return result, badRequest("building the request: %v", err)
+		return result, err
 	}
-	httpReq.Body, httpReq.ContentLength = io.NopCloser(r), -1
-	httpReq.Header.Set("Content-Type", "application/octet-stream")
-	resp, err := c.http.Do(httpReq)
-	if err != nil {
-		return result, transportError(address, req, true, err)
-	}
-	defer resp.Body.Close()
-	answer, failed := readAnswer(resp, address, req)
-	if failed != nil {
-		return result, failed
-	}
-	if err := json.Unmarshal(answer.body, &result); err != nil {
-		return result, &Error{Code: codeOutcomeUnknown, Message: "the answer is not the JSON it should be: " + strconv.Quote(err.Error()),
-			Op: -1, Address: address.Host, cause: err, write: true, foreign: true}
-	}
-	return result, nil
+	return result, resp.decode(req, &result)
 }

@@ -28,6 +28,8 @@ type request struct {
 	// remembers the answer to this kind of write.
 	idempotencyKey string
 	keyable        bool
+	// patient: when all of an upload is sent, the answer may take any time.
+	patient bool
 	// extra is added to the timeout of an attempt: the wait of a blocking read.
 	extra time.Duration
 	// accept: statuses that are answers although they are not 2xx.

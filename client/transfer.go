@@ -167,7 +167,7 @@ func (c *Client) uploadOnce(ctx context.Context, address *url.URL, req *request,
 		return nil, badRequest("building the request: %v", err)
 	}
 	httpReq.Header.Set("Content-Type", req.contentType)
-	httpReq.Body = io.NopCloser(idle.reader(body))
+	httpReq.Body = io.NopCloser(&movingReader{w: idle, r: body, last: req.patient})
 	httpReq.ContentLength = -1
 	httpResp, err := c.http.Do(httpReq)
 	if err != nil {
@@ -251,6 +251,13 @@ func (w *idleWatch) stop() {
 	w.cancel()
 }
 
+// rest ends the watch, and lets the attempt go on.
+func (w *idleWatch) rest() {
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+}
+
 // moved says that something was sent or has come.
 func (w *idleWatch) moved() {
 	if w.timer != nil {
@@ -270,15 +277,20 @@ func (w *idleWatch) explain(e *Error) *Error {
 }
 
 // reader is r with every read counted as movement.
-func (w *idleWatch) reader(r io.Reader) io.Reader { return &movingReader{w, r} }
+func (w *idleWatch) reader(r io.Reader) io.Reader { return &movingReader{w: w, r: r} }
 
 type movingReader struct {
-	w *idleWatch
-	r io.Reader
+	w    *idleWatch
+	r    io.Reader
+	last bool // at its end nothing has to move any more
 }
 
 func (m *movingReader) Read(p []byte) (int, error) {
 	n, err := m.r.Read(p)
+	if m.last && errors.Is(err, io.EOF) {
+		m.w.rest()
+		return n, err
+	}
 	m.w.moved()
 	return n, err
 }

@@ -144,6 +144,55 @@ func TestImportSendsOnce(t *testing.T) {
 	}
 }
 
+// A restore goes to the first node that can be reached, once, and waits for it however long
+// that works. What was not sent as a whole has not happened.
+func TestWriteBackupSendsOnce(t *testing.T) {
+	down := httptest.NewServer(http.NotFoundHandler())
+	down.Close()
+	const timeout = 500 * time.Millisecond
+	var bodies []string
+	works := streams(t, func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		bodies = append(bodies, r.Method+" "+r.RequestURI+" "+r.Header.Get("Content-Type")+" "+string(body))
+		time.Sleep(3 * timeout) // restores
+		io.WriteString(w, `{"index":7}`)
+	})
+	result, err := transferClient(t, timeout, down.URL, works).WriteBackup(t.Context(), strings.NewReader("all of it"))
+	if err != nil || result.Index != 7 {
+		t.Errorf("%+v, %v", result, err)
+	}
+	if want := "[PUT /snapshot application/octet-stream all of it]"; fmt.Sprint(bodies) != want {
+		t.Errorf("got %v, want %s", bodies, want)
+	}
+	_, err = transferClient(t, timeout, down.URL).WriteBackup(t.Context(), strings.NewReader("all of it"))
+	if !client.IsUnreachable(err) || client.IsUnknownOutcome(err) {
+		t.Errorf("no node: %v", err)
+	}
+	broken := errors.New("the disk is broken")
+	_, err = transferClient(t, 10*time.Second, works).WriteBackup(t.Context(), io.MultiReader(strings.NewReader("a part"), iotest.ErrReader(broken)))
+	if !errors.Is(err, broken) || client.IsUnknownOutcome(err) {
+		t.Errorf("what was to be sent cannot be read: %v", err)
+	}
+	hang := make(chan struct{})
+	stands := streams(t, func(http.ResponseWriter, *http.Request) { <-hang })
+	defer close(hang)
+	_, err = transferClient(t, timeout, stands).WriteBackup(t.Context(), endless{})
+	if err == nil || !strings.Contains(err.Error(), "nothing moved for 500ms") {
+		t.Errorf("a node that takes nothing: %v", err)
+	}
+	lost := streams(t, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		panic(http.ErrAbortHandler)
+	})
+	_, err = transferClient(t, timeout, lost, works).WriteBackup(t.Context(), strings.NewReader("all of it"))
+	if !client.IsUnknownOutcome(err) || len(bodies) != 1 {
+		t.Errorf("no answer: %v, sent %d times", err, len(bodies))
+	}
+}
+
 // An answer that comes before all is sent is heard.
 func TestImportHearsAnEarlyAnswer(t *testing.T) {
 	url := streams(t, func(w http.ResponseWriter, r *http.Request) {
