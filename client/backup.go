@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"net/url"
 	"time"
 )
 
@@ -98,7 +97,8 @@ func (c *Client) postLong(ctx context.Context, path string, body, out any) error
 }
 
 // ReadBackup streams a backup from the asked node to w. After an error w may hold a part
-// of one, which no reader of backups takes for the whole.
+// of one, which no reader of backups takes for the whole. The client's Timeout bounds each
+// wait for the next bytes.
 func (c *Client) ReadBackup(ctx context.Context, w io.Writer, o BackupOptions) error {
 	req := &request{method: http.MethodGet, path: "/snapshot", read: true}
 	if o.Since > 0 {
@@ -107,24 +107,8 @@ func (c *Client) ReadBackup(ctx context.Context, w io.Writer, o BackupOptions) e
 	if o.Stale {
 		req.set("consistency", "stale")
 	}
-	return c.retry(ctx, req, func(address *url.URL) *Error {
-		resp, failed := c.send(ctx, address, req)
-		if failed != nil {
-			return failed
-		}
-		defer resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
-			_, failed := readAnswer(resp, address, req)
-			return failed
-		}
-		if _, err := io.Copy(w, resp.Body); err != nil {
-			// Part of it was written: another try would write it twice.
-			e := badRequest("the backup broke off: %v", err)
-			e.Code, e.cause, e.Address = "broken_off", err, address.Host
-			return e
-		}
-		return nil
-	})
+	_, err := c.download(ctx, req, w)
+	return err
 }
 
 // WriteBackup replaces the whole cluster's data by the whole backup that r gives. It is

@@ -93,6 +93,9 @@ func TestTransfersThatStandStillEnd(t *testing.T) {
 	if _, err := c.Export(context.Background(), io.Discard, client.ExportOptions{}); err == nil || !strings.Contains(err.Error(), "nothing moved for 100ms") {
 		t.Errorf("export: %v", err)
 	}
+	if err := c.ReadBackup(context.Background(), io.Discard, client.BackupOptions{}); err == nil || !strings.Contains(err.Error(), "nothing moved for 100ms") {
+		t.Errorf("backup: %v", err)
+	}
 	_, err := c.Import(context.Background(), endless{}, client.ImportOptions{})
 	if !client.IsUnknownOutcome(err) || !strings.Contains(err.Error(), "nothing moved for 100ms") {
 		t.Errorf("import: %v", err)

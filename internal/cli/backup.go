@@ -108,7 +108,8 @@ func backupSave(f *kvFlags, keys *keyFile) *cobra.Command {
 		Short: "Save a backup to a file here",
 		Long: "Save a backup to a file on this machine, konsul-<time>-<index>.snap if none is named. The\n" +
 			"cluster goes on meanwhile; the backup is of one index. The file gets its name when it is\n" +
-			"whole and on disk. --since saves only what changed after an index: that of the backup before.",
+			"whole and on disk. --since saves only what changed after an index: that of the backup before.\n" +
+			"--timeout bounds each wait for more of it, not the whole.",
 		Example: "  konsul backup save\n  konsul backup save /srv/backups/monday.snap\n" +
 			"  konsul backup save tuesday.snap --since 104211     # on top of a backup of index 104211\n" +
 			"  konsul backup save --on-node                       # in the node's own backup directory",
@@ -119,14 +120,16 @@ func backupSave(f *kvFlags, keys *keyFile) *cobra.Command {
 				path = args[0]
 			}
 			options := client.BackupOptions{Since: since, Stale: stale}
-			return f.run(cmd, "backup save", func(c *client.Client) error {
-				if onNode {
+			if onNode {
+				return f.onNode(cmd, "backup save", func(c *client.Client) error {
 					made, err := c.SaveBackup(cmd.Context(), path, options)
 					if err != nil {
 						return err
 					}
 					return f.tell(cmd, "saved on the node", savedBackup{Path: made.Path, SizeBytes: made.SizeBytes, BackupInfo: made.BackupInfo, SHA256: made.SHA256})
-				}
+				})
+			}
+			return f.stream(cmd, "backup save", func(c *client.Client) error {
 				made, err := download(cmd, c, keys, path, options)
 				if err != nil {
 					return err
@@ -139,6 +142,15 @@ func backupSave(f *kvFlags, keys *keyFile) *cobra.Command {
 	cmd.Flags().BoolVar(&stale, "stale", false, "take what the node has, also without a leader")
 	cmd.Flags().BoolVar(&onNode, "on-node", false, "save in the node's backup directory; FILE is a name there")
 	return cmd
+}
+
+// onNode is run for what a node does on its own disk. Nothing is heard of it until it is
+// done, which takes as long as there is data: only a --timeout that was given bounds it.
+func (f *kvFlags) onNode(cmd *cobra.Command, what string, fn func(*client.Client) error) error {
+	if cmd.Flags().Changed("timeout") {
+		return f.run(cmd, what, fn)
+	}
+	return f.stream(cmd, what, fn)
 }
 
 func (f *kvFlags) tell(cmd *cobra.Command, what string, b savedBackup) error {
@@ -269,7 +281,8 @@ func backupRestore(f *kvFlags, keys *keyFile, offline OfflineRestore) *cobra.Com
 			"changes. Members and the cluster's id stay; indexes go on from above all there were.\n" +
 			"With --data-dir no node is asked: an empty data directory is filled, and a node started on it\n" +
 			"is a new cluster of one, which others can join; with --key-file it is encrypted with that key.\n" +
-			"A node that has raft.node_id in its configuration needs the same --node-id here.",
+			"A node that has raft.node_id in its configuration needs the same --node-id here.\n" +
+			"--timeout bounds each wait for the node to take more, not the whole, nor the restore itself.",
 		Example: "  konsul backup restore monday.snap\n  konsul backup restore monday.snap tuesday.snap wednesday.snap\n" +
 			"  konsul backup restore monday.snap --data-dir /var/lib/konsul",
 		Args: args(1, 1000),
@@ -280,7 +293,7 @@ func backupRestore(f *kvFlags, keys *keyFile, offline OfflineRestore) *cobra.Com
 			case cmd.Flags().Changed("node-id") && dataDir == "":
 				return usage(cmd, "--node-id belongs to --data-dir")
 			case onNode:
-				return f.run(cmd, "backup restore", func(c *client.Client) error {
+				return f.onNode(cmd, "backup restore", func(c *client.Client) error {
 					result, err := c.RestoreBackups(cmd.Context(), args...)
 					if err != nil {
 						return err
@@ -290,7 +303,7 @@ func backupRestore(f *kvFlags, keys *keyFile, offline OfflineRestore) *cobra.Com
 			case dataDir != "":
 				return restoreOffline(cmd, f, keys, offline, dataDir, nodeID, args)
 			}
-			return f.run(cmd, "backup restore", func(c *client.Client) error {
+			return f.stream(cmd, "backup restore", func(c *client.Client) error {
 				result, err := send(cmd, c, keys, args)
 				if err != nil {
 					return err

@@ -70,6 +70,7 @@ func run(t *testing.T, stdin string, args ...string) outcome {
 func runContext(ctx context.Context, stdin string, args ...string) outcome {
 	root := &cobra.Command{Use: "konsul", RunE: func(*cobra.Command, []string) error { return nil }, Args: cobra.NoArgs}
 	root.AddCommand(cli.Commands("1.2.3")...)
+	root.AddCommand(cli.BackupCommand(nil))
 	cli.Prepare(root)
 	var stdout, stderr bytes.Buffer
 	root.SetIn(strings.NewReader(stdin))
