@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -120,6 +122,7 @@ func backupSave(f *kvFlags, keys *keyFile) *cobra.Command {
 				path = args[0]
 			}
 			options := client.BackupOptions{Since: since, Stale: stale}
+			defer interruptible(cmd)()
 			if onNode {
 				return f.onNode(cmd, "backup save", func(c *client.Client) error {
 					made, err := c.SaveBackup(cmd.Context(), path, options)
@@ -142,6 +145,16 @@ func backupSave(f *kvFlags, keys *keyFile) *cobra.Command {
 	cmd.Flags().BoolVar(&stale, "stale", false, "take what the node has, also without a leader")
 	cmd.Flags().BoolVar(&onNode, "on-node", false, "save in the node's backup directory; FILE is a name there")
 	return cmd
+}
+
+// interruptible makes an interrupt end the context of cmd instead of the process, so that
+// nothing half done stays behind: gigabytes under a hidden name. A second one ends it as
+// ever. stop undoes that.
+func interruptible(cmd *cobra.Command) (stop func()) {
+	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	cmd.SetContext(ctx)
+	return stop
 }
 
 // onNode is run for what a node does on its own disk. Nothing is heard of it until it is
@@ -292,6 +305,9 @@ func backupRestore(f *kvFlags, keys *keyFile, offline OfflineRestore) *cobra.Com
 				return usage(cmd, "--on-node and --data-dir exclude each other")
 			case cmd.Flags().Changed("node-id") && dataDir == "":
 				return usage(cmd, "--node-id belongs to --data-dir")
+			}
+			defer interruptible(cmd)()
+			switch {
 			case onNode:
 				return f.onNode(cmd, "backup restore", func(c *client.Client) error {
 					result, err := c.RestoreBackups(cmd.Context(), args...)

@@ -78,7 +78,7 @@ func advice(err error) string {
 	var e *client.Error
 	errors.As(err, &e)
 	switch {
-	case errors.Is(err, context.Canceled):
+	case errors.Is(err, context.Canceled) && !client.IsUnknownOutcome(err):
 		return ""
 	case client.IsUnreachable(err) && strings.Contains(err.Error(), "HTTP response to HTTPS client"):
 		return "it speaks http: name it with http://" + e.Address
