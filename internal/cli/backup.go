@@ -42,6 +42,15 @@ func (k *keyFile) read() (*encryption.Keys, error) {
 // envKeyFile is the node's option, for the same file.
 const envKeyFile = "KONSUL_ENCRYPTION_KEY_FILE"
 
+// noKeyOnNode refuses a key that would not be used: the node has its own. The environment's
+// is for whatever command comes.
+func noKeyOnNode(cmd *cobra.Command, onNode bool) error {
+	if onNode && cmd.Flags().Changed("key-file") {
+		return usage(cmd, "--key-file and --on-node exclude each other: the node uses the key of its own configuration")
+	}
+	return nil
+}
+
 // needsKey says what to do about a file that is encrypted.
 func needsKey(err error) error {
 	if errors.Is(err, encryption.ErrNoKey) {
@@ -117,6 +126,9 @@ func backupSave(f *kvFlags, keys *keyFile) *cobra.Command {
 			"  konsul backup save --on-node                       # in the node's own backup directory",
 		Args: args(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := noKeyOnNode(cmd, onNode); err != nil {
+				return err
+			}
 			path := ""
 			if len(args) == 1 {
 				path = args[0]
@@ -305,6 +317,9 @@ func backupRestore(f *kvFlags, keys *keyFile, offline OfflineRestore) *cobra.Com
 				return usage(cmd, "--on-node and --data-dir exclude each other")
 			case cmd.Flags().Changed("node-id") && dataDir == "":
 				return usage(cmd, "--node-id belongs to --data-dir")
+			}
+			if err := noKeyOnNode(cmd, onNode); err != nil {
+				return err
 			}
 			defer interruptible(cmd)()
 			switch {

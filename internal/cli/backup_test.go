@@ -87,3 +87,19 @@ func TestABackupThatStandsStill(t *testing.T) {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
+
+// A key that the node would not use is refused; that of the environment is not meant for it.
+func TestAKeyIsNotForTheNode(t *testing.T) {
+	n := newNode(t, map[string]string{"POST /backup": `200 {"path":"x","index":1}`, "POST /restore": `200 {"index":1}`})
+	at := "--http-addr=" + n.URL
+	for _, args := range [][]string{{"backup", "save"}, {"backup", "restore", "x"}} {
+		args = append(args, at, "--on-node")
+		if o := run(t, "", append(args, "--key-file", "key")...); o.code != 2 || !strings.Contains(o.stderr, "--key-file and --on-node exclude each other") {
+			t.Errorf("%v: %+v", args, o)
+		}
+		t.Setenv("KONSUL_ENCRYPTION_KEY_FILE", "/none")
+		if o := run(t, "", args...); o.code != 0 {
+			t.Errorf("%v: %+v", args, o)
+		}
+	}
+}
