@@ -27,7 +27,7 @@ const restoringSuffix = ".restoring"
 //
 // It is made beside, under the name DataDir.restoring, and gets its name when it is
 // whole and durable: after a crash it is there or it is not, and the next call removes
-// what is left over.
+// what is left over. ErrLocked: another call is at it.
 func RestoreOffline(ctx context.Context, cfg Config, src snapshot.Source) (clusterID string, err error) {
 	cfg = cfg.withDefaults()
 	if cfg.NodeID != "" && !validID(cfg.NodeID) {
@@ -38,14 +38,23 @@ func RestoreOffline(ctx context.Context, cfg Config, src snapshot.Source) (clust
 		return "", err
 	}
 	cfg.DataDir = final + restoringSuffix
-	if err := os.RemoveAll(cfg.DataDir); err != nil {
+	lock, err := lockRestoring(cfg.DataDir)
+	if err != nil {
+		return "", err
+	}
+	named := false
+	defer func() {
+		if err != nil && !named {
+			err = errors.Join(err, giveUp(cfg.DataDir))
+		}
+		_ = lock.release() // nothing depends on it any more
+	}()
+	if err := emptyDir(final); err != nil { // somebody may have been faster
+		return "", err
+	}
+	if err := removeAllBut(cfg.DataDir, lockFile); err != nil {
 		return "", fmt.Errorf("removing what an earlier restore left: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.RemoveAll(cfg.DataDir))
-		}
-	}()
 	if clusterID, err = makeDataDir(ctx, cfg, persistence.Checked(src)); err != nil {
 		return "", fmt.Errorf("making a data directory of the backup: %w", err)
 	}
@@ -54,8 +63,67 @@ func RestoreOffline(ctx context.Context, cfg Config, src snapshot.Source) (clust
 	if err := os.Rename(cfg.DataDir, final); err != nil {
 		return "", fmt.Errorf("making a data directory of the backup: %w", err)
 	}
+	named = true
 	failpoint.Hit("offline.after-rename")
 	return clusterID, syncDir(filepath.Dir(final))
+}
+
+// lockRestoring makes dir, if it is not there, and takes it for this process, by the lock
+// of a data directory, which goes with it when it gets its name.
+func lockRestoring(dir string) (*dirLock, error) {
+	taken := fmt.Errorf("%w: another restore is filling %s", ErrLocked, dir)
+	for range 100 {
+		if info, err := os.Lstat(dir); err == nil && !info.IsDir() {
+			return nil, fmt.Errorf("%w: %s is in the way: it is not a directory", ErrBadConfig, dir)
+		}
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("making a directory for the restore: %w", err)
+		}
+		l, err := lockDir(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it has just got its name, or was given up
+		}
+		if errors.Is(err, ErrLocked) {
+			return nil, taken
+		}
+		if err != nil {
+			return nil, err
+		}
+		// Whoever had it before may have taken it away between the opening and the lock.
+		ours, err := l.f.Stat()
+		if err != nil {
+			return nil, errors.Join(err, l.release())
+		}
+		if there, err := os.Stat(filepath.Join(dir, lockFile)); err == nil && os.SameFile(ours, there) {
+			return l, nil
+		}
+		if err := l.release(); err != nil {
+			return nil, err
+		}
+	}
+	return nil, taken
+}
+
+// giveUp removes a directory that lockRestoring has given. It loses its name before the
+// lock in it goes: somebody else may be about to take that.
+func giveUp(dir string) error {
+	err := removeAllBut(dir, lockFile)
+	gone := dir + "." + newRestoreID()
+	if err := errors.Join(err, os.Rename(dir, gone)); err != nil {
+		return err
+	}
+	return os.RemoveAll(gone)
+}
+
+// removeAllBut removes what is in a directory, except for one file.
+func removeAllBut(dir, stays string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if e.Name() != stays {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
 }
 
 func emptyDir(dir string) error {
