@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/neogan74/konsul/fsm/command"
 	. "github.com/neogan74/konsul/fsm/fsmtest"
 	"github.com/neogan74/konsul/internal/persistence"
+	"github.com/neogan74/konsul/internal/snapshot"
 )
 
 // restoreSteps are the entries of a restore of file.
@@ -55,6 +57,47 @@ func TestACommitThatCannotBeJudged(t *testing.T) {
 		}
 	}()
 	f.ApplyBatch([]*raft.Log{{Index: 2, Data: data}})
+}
+
+// A backup in a format that only newer versions know is what those of a cluster that is being
+// upgraded restore: to refuse it would make this replica differ. It waits for its upgrade, as
+// for an entry that it does not know. Pieces that did not arrive as sent are refused by all.
+func TestARestoreInAnUnknownFormat(t *testing.T) {
+	m := Open(t, persistence.Options{InMemory: true})
+	m.Txn(Set("k", "v"))
+	var b bytes.Buffer
+	if _, _, err := m.Backup(context.Background(), &b, 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	newer := b.Bytes()
+	newer[9]++ // the format
+	steps := restoreSteps("r", newer)
+	last := len(steps) - 1
+	wrong := &command.Restore{Step: command.Restore_COMMIT, Id: "r", Chunks: steps[last].Chunks, Sha256: make([]byte, sha256.Size)}
+	for _, s := range append(steps[:last:last], wrong) {
+		res := m.Do(Command{Type: command.Type_TYPE_RESTORE, Message: s})
+		if s == wrong && res.Code != command.Result_RESTORE_REFUSED {
+			t.Errorf("pieces that did not arrive as sent: %v", res.Code)
+		}
+	}
+	db, err := persistence.Open(persistence.Options{InMemory: true, Registerer: prometheus.NewRegistry()}, hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cause error
+	f, err := fsm.New(db, hclog.NewNullLogger(), prometheus.NewRegistry(), fsm.WithFatal(func(err error) { cause = err }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = recover()
+		if !errors.Is(cause, snapshot.ErrTooNew) {
+			t.Errorf("died of %v", cause)
+		}
+	}()
+	for i, s := range steps {
+		f.ApplyBatch([]*raft.Log{{Index: uint64(i + 1), Data: MustEncode(t, Command{Type: command.Type_TYPE_RESTORE, Message: s})}})
+	}
 }
 
 // A blocking read with an index from before a restore answers at once, also after a restart.

@@ -161,7 +161,16 @@ func (f *FSM) judge(view *persistence.View, m *command.Restore, index uint64) (*
 		return lost(res), nil, nil
 	}
 	sum := sha256.New()
-	h, footer, err := snapshot.Verify(io.TeeReader(&pieces{view: view, n: m.Chunks}, sum))
+	file := io.TeeReader(&pieces{view: view, n: m.Chunks}, sum)
+	h, footer, err := snapshot.Verify(file)
+	if errors.Is(err, snapshot.ErrTooNew) {
+		if _, err := io.Copy(io.Discard, file); err != nil {
+			return nil, nil, err
+		}
+		if bytes.Equal(sum.Sum(nil), m.Sha256) {
+			return nil, nil, err // as with an unknown entry: newer nodes carry it out
+		}
+	}
 	switch {
 	case refusable(err), err == nil && (h.Since != 0 || footer.Records == 0 && h.Index == 0):
 	case err != nil:
@@ -173,7 +182,9 @@ func (f *FSM) judge(view *persistence.View, m *command.Restore, index uint64) (*
 	return res, nil, nil
 }
 
-// refusable errors are about the pieces' content, which is the same on every replica.
+// refusable errors are about the pieces' content, which is the same on every replica. So is
+// a format that this version does not know, but a newer one does: it is refused only if the
+// pieces are not what was sent, which every version finds.
 func refusable(err error) bool {
 	return errors.Is(err, snapshot.ErrCorrupt) || errors.Is(err, snapshot.ErrNotSnapshot) || errors.Is(err, snapshot.ErrTooNew)
 }
