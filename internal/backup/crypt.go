@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/neogan74/konsul/internal/encryption"
+	"github.com/neogan74/konsul/internal/snapshot"
 )
 
 // Encrypt makes backups saved from now on encrypted, and those that are readable.
@@ -63,7 +64,7 @@ func (s *sealing) Close() error {
 // Unseal returns the backup in r, decrypted if it is encrypted. Errors, here or while
 // reading: encryption.ErrNoKey, ErrWrongKey, ErrDamaged.
 func Unseal(r io.Reader, keys *encryption.FileKeys) (io.Reader, error) {
-	b := bufio.NewReaderSize(r, 64<<10)
+	b := bufio.NewReaderSize(r, snapshot.BufferSize)
 	head, err := b.Peek(encryption.HeadSize)
 	switch {
 	case !encryption.Encrypted(head):

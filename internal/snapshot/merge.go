@@ -180,6 +180,5 @@ func PeekHeader(r *bufio.Reader) (Header, error) {
 	if err != nil {
 		return Header{}, err
 	}
-	sr.dec.Close()
 	return sr.Header(), nil
 }

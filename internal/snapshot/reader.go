@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 	"google.golang.org/protobuf/proto"
@@ -16,29 +17,42 @@ import (
 
 // Reader reads one snapshot. It is for one goroutine. Until Next has returned
 // io.EOF nothing it gave is verified: write it where it can be thrown away.
+//
+// It holds one block and little else, because a chain of backups has many open at once.
 type Reader struct {
 	in      *bufio.Reader
 	sum     hash.Hash
-	dec     *zstd.Decoder
 	header  Header
 	footer  Footer
-	frame   []byte // compressed block, reused
 	raw     []byte // block, reused
 	rest    []byte // what of raw is not yet read
 	lastKey []byte
 	err     error
 }
 
-// NewReader reads and checks the header.
-func NewReader(r io.Reader) (*Reader, error) {
+// BufferSize is enough of a buffer to read a snapshot through: what is large is read past it.
+const BufferSize = 8 << 10
+
+// unpacker is what a reader needs only while it unpacks a block.
+type unpacker struct {
+	dec   *zstd.Decoder
+	frame []byte // the compressed block
+}
+
+// unpackers are used by all readers in turns. A decoder without a stream has nothing to close.
+var unpackers = sync.Pool{New: func() any {
 	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 		zstd.WithDecoderMaxMemory(maxBlockLen), zstd.WithDecoderMaxWindow(8<<20))
 	if err != nil {
-		return nil, fmt.Errorf("making snapshot decompressor: %w", err)
+		panic(err) // a slip in the options above
 	}
-	sr := &Reader{in: bufio.NewReaderSize(r, 64<<10), sum: sha256.New(), dec: dec}
+	return &unpacker{dec: dec}
+}}
+
+// NewReader reads and checks the header.
+func NewReader(r io.Reader) (*Reader, error) {
+	sr := &Reader{in: bufio.NewReaderSize(r, BufferSize), sum: sha256.New()}
 	if err := sr.readHeader(); err != nil {
-		dec.Close()
 		return nil, err
 	}
 	return sr, nil
@@ -106,8 +120,7 @@ func (sr *Reader) Next() (Record, error) {
 	r, err := sr.next()
 	if err != nil {
 		sr.err = err
-		sr.dec.Close()
-		sr.raw, sr.frame, sr.rest = nil, nil, nil
+		sr.in, sr.raw, sr.rest = nil, nil, nil
 	}
 	return r, err
 }
@@ -175,13 +188,15 @@ func (sr *Reader) nextFrame() error {
 }
 
 func (sr *Reader) readBlock(head []byte, packed, plain int) error {
-	sr.frame = grow(sr.frame, packed)
-	if err := sr.readFull(sr.frame, "block"); err != nil {
+	u := unpackers.Get().(*unpacker)
+	defer unpackers.Put(u)
+	u.frame = grow(u.frame, packed)
+	if err := sr.readFull(u.frame, "block"); err != nil {
 		return err
 	}
 	sr.sum.Write(head)
-	sr.sum.Write(sr.frame)
-	raw, err := sr.dec.DecodeAll(sr.frame, grow(sr.raw, plain)[:0])
+	sr.sum.Write(u.frame)
+	raw, err := u.dec.DecodeAll(u.frame, grow(sr.raw, plain)[:0])
 	if err != nil {
 		return corrupt("block at byte %d: %v", sr.footer.Size, err)
 	}
