@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/neogan74/konsul/internal/snapshot"
 )
 
 // The command line as a door: what is not a file is neither replaced by a backup, nor
@@ -92,6 +94,29 @@ func TestAStartThatFailsRemovesUnfinishedBackups(t *testing.T) {
 	left, err := os.ReadDir("backups")
 	require.NoError(t, err)
 	require.Empty(t, left)
+}
+
+// A new cluster with the backup directory of one that was lost saves its own and leaves
+// those that are there.
+func TestAScheduleInTheDirectoryOfALostCluster(t *testing.T) {
+	t.Chdir(t.TempDir())
+	require.NoError(t, os.MkdirAll("backups/scheduled", 0o700))
+	now := time.Now()
+	old := "backups/scheduled/konsul-" + now.UTC().Format("20060102T150405Z") + "-104211.snap"
+	f, err := os.Create(old)
+	require.NoError(t, err)
+	w, err := snapshot.NewWriter(f, snapshot.Header{ClusterID: "lost", Index: 104211, CreatedAt: now.UnixNano()})
+	require.NoError(t, err)
+	_, err = w.Close()
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	n := start(t, []string{"KONSUL_BACKUP_SCHEDULE=1m", "KONSUL_BACKUP_KEEP=1"}, "--data-dir=data", "--persistence-backup-dir=backups")
+	defer n.stop()
+	require.Eventually(t, func() bool { // the schedule looks every 6 s
+		left, err := filepath.Glob("backups/scheduled/*.snap")
+		return err == nil && len(left) == 2 && strings.Contains(n.stderr.String(), "scheduled backup saved")
+	}, patience, 50*time.Millisecond)
+	require.FileExists(t, old)
 }
 
 // found is what is there, but for the node's own data.
