@@ -19,6 +19,8 @@ const (
 	// blockTarget is the size at which the writer closes a block; large enough
 	// for zstd to find its patterns, small enough to be cheap to hold.
 	blockTarget = 256 << 10
+	// incrementTarget is that of an increment, of which many are read at once (Merge).
+	incrementTarget = 64 << 10
 	// maxBlockLen bounds a block: one target and one record.
 	maxBlockLen = blockTarget + MaxKeyLen + MaxValueLen + 64
 	// maxPackedLen bounds it as it is stored, with what a frame adds to raw blocks.

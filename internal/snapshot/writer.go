@@ -84,10 +84,17 @@ func (sw *Writer) Write(r Record) error {
 	sw.raw = appendRecord(sw.raw, r)
 	sw.footer.Records++
 	sw.footer.Bytes += uint64(len(r.Key) + len(r.Value))
-	if len(sw.raw) >= blockTarget {
+	if len(sw.raw) >= sw.target() {
 		return sw.flush()
 	}
 	return nil
+}
+
+func (sw *Writer) target() int {
+	if sw.header.Since > 0 {
+		return incrementTarget
+	}
+	return blockTarget
 }
 
 func (sw *Writer) check(r Record) error {
