@@ -15,6 +15,9 @@ func (n *node) announceStart() {
 	} else if !n.cfg.Persistence.SyncWrites {
 		n.log.Warn("sync_writes is off: a power cut can lose acknowledged writes (persistence.sync_writes)")
 	}
+	if n.cfg.BackupsWithData() {
+		n.log.Warn("backups are kept in the data directory: what happens to that happens to them, and `konsul cluster reset` moves them aside (persistence.backup_dir)")
+	}
 	if free, need := n.cfg.Persistence.MinFreeSpace, n.cfg.Headroom(); !n.cfg.InMemory() && free > 0 && free < need {
 		n.log.Warn("min_free_space is less than the engine needs with this tuning: on a full disk writes may be taken that then wait (persistence.min_free_space)",
 			"min_free_space", free.String(), "needed", need.String())

@@ -42,7 +42,7 @@ func TestWhatIsRefused(t *testing.T) {
 		{"backups among the data", "", []string{"--data-dir=./d", "--persistence-backup-dir=d/"}, []string{"persistence.backup_dir (flag", "is persistence.data_dir (./d)"}},
 		{"data below the backups", "", []string{"--data-dir=/srv/a/data", "--persistence-backup-dir=/srv"}, []string{"persistence.backup_dir", "contains persistence.data_dir"}},
 		{"data below the root", "", []string{"--persistence-backup-dir=/"}, []string{"persistence.backup_dir", "contains persistence.data_dir"}},
-		{"backups below the data", "", []string{"--data-dir=."}, []string{"persistence.backup_dir (default)", "./backups lies in persistence.data_dir (.)"}},
+		{"backups below the data", "", []string{"--data-dir=.", "--persistence-backup-dir=./raft/b"}, []string{"persistence.backup_dir (flag", "./raft/b lies among the node's own files in persistence.data_dir (.)"}},
 		{"unknown type", "", []string{"--persistence-type=rocks"}, []string{"persistence.type", "badger, memory"}},
 		{"no write-ahead log", "", []string{"--persistence-wal-enabled=false"}, []string{"persistence.wal_enabled", "Raft log is the write-ahead log"}},
 		{"memory that joins", "", []string{"--persistence-type=memory", "--join=a:1"}, []string{"persistence.type", "raft.join"}},
@@ -99,7 +99,8 @@ func TestLinksToTheDataAreFound(t *testing.T) {
 	path := func(name string) string { return filepath.Join(dir, name) }
 	for _, c := range []struct{ data, backups, want string }{
 		{"real/data", "link/data", "is persistence.data_dir"},
-		{"link/data", "real/data/to/come", "lies in persistence.data_dir"},
+		{"link/data", "real/data/raft/to/come", "in persistence.data_dir"},
+		{"link/data", "real/data/to/come", ""},
 		{"link/to/come", "real", "contains persistence.data_dir"},
 		{"real/to/come", "link/to/come", "is persistence.data_dir"},
 		{"link/data", "real/backups", ""},

@@ -40,7 +40,7 @@ type Persistence struct {
 	Enabled      bool          `koanf:"enabled" env:"KONSUL_PERSISTENCE_ENABLED" doc:"false keeps everything in memory: single node only, gone on exit"`
 	Type         string        `koanf:"type" env:"KONSUL_PERSISTENCE_TYPE" doc:"badger or memory"`
 	DataDir      string        `koanf:"data_dir" env:"KONSUL_DATA_DIR" alias:"data-dir" doc:"directory of the engine, the Raft log, snapshots and the node id"`
-	BackupDir    string        `koanf:"backup_dir" env:"KONSUL_BACKUP_DIR" doc:"the only directory backups are written to and read from; apart from data_dir"`
+	BackupDir    string        `koanf:"backup_dir" env:"KONSUL_BACKUP_DIR" doc:"the only directory backups are written to and read from; not data_dir, nor above it"`
 	SyncWrites   bool          `koanf:"sync_writes" env:"KONSUL_SYNC_WRITES" doc:"fsync the Raft log before a write is acknowledged"`
 	WALEnabled   bool          `koanf:"wal_enabled" env:"KONSUL_WAL_ENABLED" doc:"must stay true with type badger: the Raft log is the write-ahead log"`
 	Maintenance  time.Duration `koanf:"maintenance_interval" env:"KONSUL_MAINTENANCE_INTERVAL" doc:"how often garbage is collected and, when it is worth it and the node is quiet, the engine compacted; 0 only on request"`
