@@ -110,6 +110,9 @@ func (db *DB) compact(ctx context.Context, g *generation) error {
 		}
 	}
 	failpoint.Hit("compact.after-touch")
+	db.floorMu.Lock()
+	g.discard() // whether settled or not: Badger's own compactions stand still meanwhile
+	db.floorMu.Unlock()
 	if err := g.bdb.Flatten(1); err != nil {
 		return fmt.Errorf("compacting: %w", err)
 	}

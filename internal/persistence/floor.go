@@ -1,9 +1,12 @@
 package persistence
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/dgraph-io/badger/v4"
 
 	"github.com/neogan74/konsul/internal/failpoint"
 )
@@ -31,28 +34,45 @@ func (db *DB) AdvanceFloor(newestSnapshot uint64) {
 		// the replay reads the state it starts from.
 		target = min(target, g.durable.Load())
 	}
-	floor, moved := g.raiseFloor(target)
-	if !moved {
-		return
+	if g.raiseFloor(target) || g.floor.Load() > g.noted {
+		failpoint.Hit("floor.after-raise")
+		g.stateMu.Lock()
+		err = g.writeState()
+		g.stateMu.Unlock()
+		if err != nil {
+			// Readers are held to the new floor; Badger just keeps more than it must, and
+			// the next call tries again.
+			db.log.Error("history is not trimmed", "error", err)
+			return
+		}
+		g.noted = g.floor.Load()
+		failpoint.Hit("floor.after-state")
 	}
-	failpoint.Hit("floor.after-raise")
-	g.stateMu.Lock()
-	err = g.writeState()
-	g.stateMu.Unlock()
-	if err != nil {
-		// Readers are held to the new floor; Badger just keeps more than it must, and
-		// the next call tries again.
-		db.log.Error("history is not trimmed", "error", err)
-		return
+	if g.settled() {
+		g.discard()
 	}
-	failpoint.Hit("floor.after-state")
-	// Badger ends the process if this goes back; floorMu and raiseFloor see to it.
-	g.bdb.SetDiscardTs(floor)
 	failpoint.Hit("floor.after-discard")
 }
 
+// settled says whether there is a table below level zero. While there is none, Badger's first
+// compaction out of level zero may be under way, and another one that merges newer tables of
+// level zero: that drops deletions, because no lower level has their keys, though what they
+// delete is in the tables of the first (checkOverlap in levels.go, Badger 4.9.6).
+func (g *generation) settled() bool {
+	return g.discarded > 0 || slices.ContainsFunc(g.bdb.Tables(), func(t badger.TableInfo) bool { return t.Level > 0 })
+}
+
+// discard lets Badger drop what is below the floor that is on disk. Badger ends the process
+// if that goes back. Callers hold floorMu, or are alone.
+func (g *generation) discard() {
+	if floor := g.noted; floor > g.discarded {
+		g.discarded = floor
+		g.bdb.SetDiscardTs(floor)
+	}
+}
+
 // raiseFloor moves the floor to target or to the oldest reader.
-func (g *generation) raiseFloor(target uint64) (floor uint64, moved bool) {
+func (g *generation) raiseFloor(target uint64) (moved bool) {
 	g.pinMu.Lock()
 	defer g.pinMu.Unlock()
 	target = min(target, g.published.Load())
@@ -60,10 +80,10 @@ func (g *generation) raiseFloor(target uint64) (floor uint64, moved bool) {
 		target = min(target, index)
 	}
 	if target <= g.floor.Load() {
-		return 0, false
+		return false
 	}
 	g.floor.Store(target)
-	return target, true
+	return true
 }
 
 // keepFrom is the oldest index that the history rule wants kept.

@@ -38,6 +38,9 @@ type generation struct {
 	pinMu sync.Mutex
 	pins  map[uint64]int
 	floor atomic.Uint64
+	// noted is the floor in state.json, and discarded what Badger was told of it. They are
+	// guarded by the DB's floorMu, as all that moves the floor.
+	noted, discarded uint64
 	// stateMu guards durable and the writing of state.json.
 	stateMu sync.Mutex
 	durable atomic.Uint64
@@ -110,7 +113,10 @@ func (db *DB) openGeneration(name string, behind bool) (*generation, error) {
 	g.durable.Store(st.Durable)
 	g.floor.Store(st.Floor)
 	g.published.Store(max(st.Durable, st.Floor))
-	g.bdb.SetDiscardTs(st.Floor)
+	g.noted = st.Floor
+	if g.settled() {
+		g.discard()
+	}
 	if !known {
 		if err := g.writeState(); err != nil {
 			g.shut()

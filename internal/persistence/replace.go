@@ -91,7 +91,8 @@ func (db *DB) buildInMemory(ctx context.Context, sr snapshot.Source) (*generatio
 	g.durable.Store(index)
 	g.floor.Store(index)
 	g.published.Store(index)
-	g.bdb.SetDiscardTs(index)
+	g.noted = index
+	g.discard() // all is in the lowest level
 	return g, nil
 }
 

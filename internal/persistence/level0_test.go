@@ -1,0 +1,119 @@
+package persistence
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/hashicorp/go-hclog"
+)
+
+// While Badger's first compaction out of level zero goes on, another may merge newer tables
+// of level zero with each other. It drops deletions if no lower level has their keys' range,
+// and none has yet: what they deleted is in the tables of the first.
+func TestADeletionOutlivesAMergeOfLevelZero(t *testing.T) {
+	for range 20 { // either of two compactors may come first
+		db, stop := firstCompaction(t)
+		if db == nil {
+			continue
+		}
+		index := db.Published() + 1
+		put(t, db, index, "kv:key", "")
+		for range 6 {
+			index = fillMemtable(t, db, index)
+		}
+		if err := db.MakeDurable(t.Context(), index); err != nil {
+			t.Fatal(err)
+		}
+		db.AdvanceFloor(index)
+		g := db.gen.Load()
+		deadline := time.Now().Add(30 * time.Second) // Badger merges tables that are 10 s old
+		for !hasTable(g, func(t badger.TableInfo) bool { return t.Level == 0 && t.OnDiskSize > 3*minMemTableSize }) {
+			if time.Now().After(deadline) {
+				t.Fatal("no tables were merged")
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		stop()
+		eventually(t, "the first compaction ends", func() bool {
+			return hasTable(g, func(t badger.TableInfo) bool { return t.Level > 0 })
+		})
+		if value, found, err := db.mustView(t).Get([]byte("kv:key")); err != nil || found {
+			t.Errorf("the key is back: %d bytes, %v", len(value), err)
+		}
+		return
+	}
+	t.Fatal("the compactor that merges was always first")
+}
+
+// firstCompaction is an engine whose first compaction, which has kv:key, is held up until
+// stop is called; nil if the compactor did it that merges tables of level zero.
+func firstCompaction(t *testing.T) (*DB, func()) {
+	t.Helper()
+	hold := holdCompaction{hclog.NewNullLogger(), new(atomic.Bool), make(chan string, 1), make(chan struct{})}
+	db, err := Open(Options{Dir: t.TempDir(), Badger: BadgerOptions{MemTableSize: minMemTableSize},
+		History: History{MinAge: 1, MinIndexes: 1, MaxIndexes: 1, MaxBytes: 1}}, hold)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := sync.OnceFunc(func() { close(hold.goOn) })
+	t.Cleanup(func() {
+		stop()
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	put(t, db, 1, "kv:key", "value")
+	for index := uint64(1); ; {
+		index = fillMemtable(t, db, index)
+		select {
+		case line := <-hold.first:
+			if strings.Contains(line, "[0] LOG") {
+				stop()
+				return nil, nil
+			}
+			return db, stop
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// holdCompaction is a log; whoever logs the first compaction there waits.
+type holdCompaction struct {
+	hclog.Logger
+	held  *atomic.Bool
+	first chan string
+	goOn  chan struct{}
+}
+
+func (h holdCompaction) Named(string) hclog.Logger { return h }
+func (h holdCompaction) IsTrace() bool             { return true }
+
+func (h holdCompaction) Trace(msg string, _ ...any) {
+	if strings.Contains(msg, "LOG Compact. Added") && h.held.CompareAndSwap(false, true) {
+		h.first <- msg
+		<-h.goOn
+	}
+}
+
+func fillMemtable(t *testing.T, db *DB, index uint64) uint64 {
+	t.Helper()
+	for range 9 {
+		index++
+		put(t, db, index, fmt.Sprint("kv:fill", index), string(randomBytes(index, 1_000_000)))
+	}
+	return index
+}
+
+func hasTable(g *generation, is func(badger.TableInfo) bool) bool {
+	for _, t := range g.bdb.Tables() {
+		if is(t) {
+			return true
+		}
+	}
+	return false
+}
