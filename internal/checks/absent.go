@@ -36,18 +36,20 @@ func (r *Runner) watchAbsent() {
 	}
 }
 
-// lead looks until this node leads no more. Services are read only when the nodes
-// that are there are others than before: a node that is gone registers nothing.
+// lead looks until this node leads no more. Services are read only when the nodes that are
+// there are others than before, or one that was not there was heard of since: it may have
+// come, said something, and gone again between two looks.
 func (r *Runner) lead() {
 	tick := time.NewTicker(r.absentEvery)
 	defer tick.Stop()
-	began, done := time.Now(), ""
+	began, done := time.Now(), marked{}
 	for r.node.IsLeader() {
 		if there, err := r.present(time.Since(began)); err != nil {
 			r.log.Warn("cannot see who is a member", "error", err)
-		} else if key := strings.Join(there, "/"); key != done {
-			if err := r.markAbsent(there); err == nil {
-				done = key
+		} else if key := strings.Join(there, "/"); key != done.there || r.heardSince(done) {
+			now := time.Now()
+			if absent, err := r.markAbsent(there); err == nil {
+				done = marked{key, now, absent}
 			} else if r.ctx.Err() == nil && r.node.IsLeader() {
 				r.log.Warn("marking the checks of absent nodes failed and is tried again", "error", err)
 			}
@@ -58,6 +60,23 @@ func (r *Runner) lead() {
 			return
 		}
 	}
+}
+
+// marked says for which members, and when, the checks of nodes that were absent were set to
+// critical.
+type marked struct {
+	there  string
+	at     time.Time
+	absent []string
+}
+
+// heardSince says whether one of the absent nodes has answered since, or just before: what
+// it said may have been on its way.
+func (r *Runner) heardSince(m marked) bool {
+	return slices.ContainsFunc(m.absent, func(id string) bool {
+		silent, heard := r.node.PeerContact(id)
+		return heard && silent < time.Since(m.at)+r.absentEvery
+	})
 }
 
 // present are the members that this leader hears of, ordered. It needs some time in
@@ -78,12 +97,12 @@ func (r *Runner) present(inOffice time.Duration) ([]string, error) {
 	return there, nil
 }
 
-// markAbsent sets every active check whose node is not there to critical. The first
-// error is returned; the rest is done nevertheless.
-func (r *Runner) markAbsent(there []string) error {
-	updates, err := r.orphans(there)
+// markAbsent sets every active check whose node is not there to critical, and returns the
+// nodes. The first error is returned; the rest is done nevertheless.
+func (r *Runner) markAbsent(there []string) (absent []string, err error) {
+	updates, absent, err := r.orphans(there)
 	if err != nil || len(updates) == 0 {
-		return err
+		return absent, err
 	}
 	r.log.Info("nodes that run checks are absent; their checks become critical", "checks", len(updates))
 	var wg sync.WaitGroup
@@ -92,7 +111,7 @@ func (r *Runner) markAbsent(there []string) error {
 		select {
 		case r.send <- struct{}{}:
 		case <-r.ctx.Done():
-			return r.ctx.Err()
+			return nil, r.ctx.Err()
 		}
 		wg.Go(func() {
 			defer func() { <-r.send }()
@@ -103,20 +122,25 @@ func (r *Runner) markAbsent(there []string) error {
 	}
 	wg.Wait()
 	close(errs)
-	return <-errs
+	return absent, <-errs
 }
 
 // orphans are the updates for the active checks whose node is not there, if they are
-// not critical already.
-func (r *Runner) orphans(there []string) ([]*command.CheckUpdate, error) {
+// not critical already, and these nodes.
+func (r *Runner) orphans(there []string) (out []*command.CheckUpdate, absent []string, err error) {
 	view, err := r.node.DB().View()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer view.Close()
-	var out []*command.CheckUpdate
 	add := func(node string, u *command.CheckUpdate, c *record.Check) {
-		if slices.Contains(there, node) || !active(c) || command.Check_Status(c.Status) == command.Check_CRITICAL {
+		if slices.Contains(there, node) || !active(c) {
+			return
+		}
+		if !slices.Contains(absent, node) {
+			absent = append(absent, node)
+		}
+		if command.Check_Status(c.Status) == command.Check_CRITICAL {
 			return
 		}
 		u.Id, u.CreateIndex, u.Status = c.Id, c.CreateIndex, command.Check_CRITICAL
@@ -130,11 +154,11 @@ func (r *Runner) orphans(there []string) ([]*command.CheckUpdate, error) {
 		return r.ctx.Err()
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	err = view.NodeChecks("", func(node string, c *record.Check) error {
 		add(node, &command.CheckUpdate{Node: node}, c)
 		return nil
 	})
-	return out, err
+	return out, absent, err
 }
