@@ -219,7 +219,7 @@ func TestABackupWithoutRoom(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir.KeepRoom(raftstore.BackupRoom(1 << 60))
+	dir.KeepRoom(raftstore.BackupRoom(t.TempDir(), 1<<60))
 	s := apitest.Start(t, api.Config{Data: api.DataConfig{Dir: dir}}, apitest.NewLocal(t), nil)
 	s.Put("/kv/a", "1")
 	a := s.Do(http.MethodPost, "/backup", "{}").Want(503, "disk_full")

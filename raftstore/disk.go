@@ -2,10 +2,12 @@ package raftstore
 
 import (
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sys/unix"
 
 	"github.com/neogan74/konsul/internal/persistence"
 )
@@ -20,7 +22,7 @@ const minFiles = 256
 // hysteresis of a quarter: a node that wavers around the floor would hand its
 // leadership to and fro.
 type diskWatch struct {
-	dir   atomic.Pointer[string]
+	dir   string
 	floor int64
 	log   hclog.Logger
 	// onFull is called, from run's goroutine, when the disk falls below the floor.
@@ -29,37 +31,39 @@ type diskWatch struct {
 	// needs may be above the floor.
 	starved func() bool
 
+	mu   sync.Mutex // of check and follow: what was measured of one directory says nothing of another
 	low  atomic.Bool
 	free atomic.Int64
 }
 
 func newDiskWatch(dir string, floor int64, log hclog.Logger) *diskWatch {
-	d := &diskWatch{floor: floor, log: log.Named("disk"), onFull: func() {}}
-	d.dir.Store(&dir)
-	return d
+	return &diskWatch{dir: dir, floor: floor, log: log.Named("disk"), onFull: func() {}}
 }
 
 // follow goes on with another directory; "" is none, which has room.
 func (d *diskWatch) follow(dir string) {
-	d.dir.Store(&dir)
+	d.mu.Lock()
+	d.dir = dir
 	if dir == "" {
 		d.low.Store(false)
 	}
+	d.mu.Unlock()
 	d.check()
 }
 
 // backupStep is more than a backup writes between two looks at the free space.
 const backupStep = 32 << 20
 
-// BackupRoom is what a backup.Dir asks for room (KeepRoom), with the floor of Config. A
-// backup must not be what brings a node below its floor, or keeps it there: it leaves a
-// quarter more, with which the node takes writes again. Errors: ErrDiskFull.
-func BackupRoom(floor int64) func(dir string) error {
-	need := floor + floor/4 + backupStep
+// BackupRoom is what a backup.Dir asks for room (KeepRoom), of a node with its data in
+// dataDir ("" is none) and the floor of Config. On the file system of the data a backup must
+// not be what brings the node below its floor, or keeps it there: it leaves a quarter more,
+// with which the node takes writes again. Errors: ErrDiskFull.
+func BackupRoom(dataDir string, floor int64) func(dir string) error {
 	return func(dir string) error {
-		if floor == 0 {
+		if floor == 0 || dataDir == "" || !sameDevice(dir, dataDir) {
 			return nil
 		}
+		need := floor + floor/4 + backupStep
 		total, free, _, err := persistence.DiskSpace(dir)
 		if err != nil || total == 0 {
 			return nil //nolint:nilerr // not every file system can tell
@@ -71,16 +75,23 @@ func BackupRoom(floor int64) func(dir string) error {
 	}
 }
 
+// sameDevice says whether two paths are on one file system, as far as can be told.
+func sameDevice(a, b string) bool {
+	var sa, sb unix.Stat_t
+	return unix.Stat(a, &sa) == nil && unix.Stat(b, &sb) == nil && sa.Dev == sb.Dev
+}
+
 // full reports whether this node must not take writes.
 func (d *diskWatch) full() bool { return d.low.Load() }
 
 // check measures once.
 func (d *diskWatch) check() {
-	dir := *d.dir.Load()
-	if d.floor == 0 || dir == "" {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.floor == 0 || d.dir == "" {
 		return
 	}
-	_, free, files, err := persistence.DiskSpace(dir)
+	_, free, files, err := persistence.DiskSpace(d.dir)
 	if err != nil {
 		d.log.Warn("free space is unknown", "error", err)
 		return
@@ -92,11 +103,11 @@ func (d *diskWatch) check() {
 	case !low && (starved || free < d.floor):
 		d.low.Store(true)
 		d.log.Error("disk is full: this node takes no writes until space is freed",
-			"dir", dir, "free", free, "floor", d.floor, "out_of_inodes", crowded, "engine_waits", starved && !crowded)
+			"dir", d.dir, "free", free, "floor", d.floor, "out_of_inodes", crowded, "engine_waits", starved && !crowded)
 		d.onFull()
 	case low && !starved && free >= d.floor+d.floor/4:
 		d.low.Store(false)
-		d.log.Info("disk has space again: this node takes writes", "dir", dir, "free", free, "floor", d.floor)
+		d.log.Info("disk has space again: this node takes writes", "dir", d.dir, "free", free, "floor", d.floor)
 	}
 }
 

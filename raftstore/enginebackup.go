@@ -19,7 +19,7 @@ func (e *Engine) Backup(path string) error {
 		return err
 	}
 	dir.Encrypt(e.store.cfg.Encryption.Files())
-	dir.KeepRoom(BackupRoom(e.store.cfg.MinFreeSpace))
+	dir.KeepRoom(BackupRoom(e.store.cfg.DataDir, e.store.cfg.MinFreeSpace))
 	_, err = dir.Save(func(w io.Writer) (snapshot.Header, snapshot.Footer, error) {
 		return e.store.Backup(context.Background(), w, BackupOptions{})
 	}, func(snapshot.Header) string { return name })

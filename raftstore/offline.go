@@ -42,6 +42,10 @@ func RestoreOffline(ctx context.Context, cfg Config, src snapshot.Source) (clust
 	if err != nil {
 		return "", err
 	}
+	given, _ := filepath.Glob(cfg.DataDir + ".*") // by giveUp, which ended before it had removed them
+	for _, dir := range given {
+		_ = os.RemoveAll(dir) // the next time
+	}
 	named := false
 	defer func() {
 		if err != nil && !named {

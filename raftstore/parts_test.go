@@ -361,14 +361,14 @@ func TestBackupRoom(t *testing.T) {
 		dir   string
 		want  error
 	}{
-		"plenty":                       {free / 4, dir, nil},
-		"above the floor, not enough":  {free * 9 / 10, dir, ErrDiskFull},
-		"below the floor":              {2 * free, dir, ErrDiskFull},
-		"no floor":                     {0, dir, nil},
-		"nobody knows":                 {2 * free, dir + "/none", nil},
-		"a file system without blocks": {2 * free, "/proc", nil},
+		"plenty":                      {free / 4, dir, nil},
+		"above the floor, not enough": {free * 9 / 10, dir, ErrDiskFull},
+		"below the floor":             {2 * free, dir, ErrDiskFull},
+		"no floor":                    {0, dir, nil},
+		"nobody knows":                {2 * free, dir + "/none", nil},
+		"another file system":         {2 * free, "/proc", nil},
 	} {
-		if err := BackupRoom(c.floor)(c.dir); !errors.Is(err, c.want) {
+		if err := BackupRoom(dir, c.floor)(c.dir); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}

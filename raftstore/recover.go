@@ -34,11 +34,12 @@ type Recovery struct {
 // of members. The node must not be running, and must be one of them. All that it has
 // in its log counts as committed from then on: what no majority had may come back,
 // what only the lost nodes had is lost. The members that are not this node start
-// with an empty data directory, or are recovered with the same members.
+// with an empty data directory.
 //
 // confirm is shown what is going to happen, before anything changes; its error ends
 // Recover. It may be repeated if it did not end; until it has, the node does not start.
-// Indexes go on far behind the newest one, with a history that begins there. Errors: ErrLocked if the node is running, ErrBadConfig, ErrDamaged.
+// Indexes go on far behind the newest one, with a history that begins there. Errors:
+// ErrLocked if the node is running, ErrBadConfig, ErrDamaged.
 func Recover(ctx context.Context, cfg Config, members []Server, confirm func(Recovery) error) (r Recovery, err error) {
 	cfg = cfg.withDefaults()
 	cfg.BindAddr = "127.0.0.1:0"
@@ -228,8 +229,10 @@ func (s *Store) startAnew(ctx context.Context, conf raft.Configuration, last, te
 }
 
 const (
-	recoveringFile   = "recovering.json"
-	recoveringFormat = 1
+	recoveringFile = "recovering.json"
+	// Format 1 was written when everything was applied; who knows only that takes a record
+	// without a snapshot for one whose snapshot is there.
+	recoveringFormat = 2
 )
 
 // recovering says that Recover is under way. What it applies may be what no majority ever

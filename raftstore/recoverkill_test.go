@@ -43,7 +43,7 @@ func TestAStartEndsARecovery(t *testing.T) {
 		}
 	}
 	record := filepath.Join(dir, "recovering.json")
-	if err := statefile.Write(record, 1, map[string]string{"snapshot": made}); err != nil {
+	if err := statefile.Write(record, 2, map[string]string{"snapshot": made}); err != nil {
 		t.Fatal(err)
 	}
 	n.Start()
@@ -67,7 +67,7 @@ func TestAHalfRecoveryIsRepeated(t *testing.T) {
 	n.Stop()
 	record := filepath.Join(n.Config.DataDir, "recovering.json")
 	for _, snapshot := range []string{"", "9-999999-1"} {
-		if err := statefile.Write(record, 1, map[string]string{"snapshot": snapshot}); err != nil {
+		if err := statefile.Write(record, 2, map[string]string{"snapshot": snapshot}); err != nil {
 			t.Fatal(err)
 		}
 		if err := n.TryStart(); !errors.Is(err, raftstore.ErrDamaged) || !strings.Contains(err.Error(), "konsul cluster recover") {

@@ -127,15 +127,25 @@ func (s *Store) newMirror(ctx context.Context, dir string) (out Synced, err erro
 		return out, err
 	}
 	failpoint.Hit("sync.after-identity")
-	if err := os.Remove(filepath.Join(dir, syncingFile)); err != nil {
-		return out, err
-	}
-	if err := syncDir(dir); err != nil {
+	if err := s.finishSync(m); err != nil {
 		return out, err
 	}
 	failpoint.Hit("sync.after-done")
 	s.wg.Go(func() { s.tendMirror(m) })
 	return out, nil
+}
+
+// finishSync has a start take the directory, unless it was forsaken meanwhile.
+func (s *Store) finishSync(m *mirror) error {
+	s.logs.gate.Lock()
+	defer s.logs.gate.Unlock()
+	if s.logs.mirror.Load() != m {
+		return errors.New("it was given up meanwhile: sync again")
+	}
+	if err := os.Remove(filepath.Join(m.dir, syncingFile)); err != nil {
+		return err
+	}
+	return syncDir(m.dir)
 }
 
 // diskConfig is this node's configuration with a data directory.
@@ -184,7 +194,8 @@ func clearUnfinished(dir string) error {
 		return err
 	}
 	_, err = os.Lstat(filepath.Join(dir, syncingFile))
-	unfinished := err == nil
+	_, ferr := os.Lstat(filepath.Join(dir, raftDir+forsakenSuffix))
+	unfinished := err == nil || ferr == nil
 	for _, e := range entries {
 		name := e.Name()
 		if name == lockFile || name == syncingFile || name == "lost+found" || strings.HasSuffix(name, tmpSuffix) {
@@ -410,6 +421,9 @@ func (s *Store) forsake(why string) {
 	s.log.Error("the data on disk is not what is in memory any more: sync again before the restart", "dir", m.dir, "reason", why, "error", err)
 }
 
+// forsakenSuffix is behind the name of a log that must not be used any more.
+const forsakenSuffix = ".forsaken"
+
 // disown has every start on the directory refused.
 func (m *mirror) disown(why string) error {
 	err := writeDurably(filepath.Join(m.dir, syncingFile), []byte(why+": sync again\n"))
@@ -418,7 +432,7 @@ func (m *mirror) disown(why string) error {
 	}
 	// Perhaps the disk is full. Without its log the directory is damaged, and no start goes on.
 	name := filepath.Join(m.dir, raftDir)
-	if rerr := os.Rename(name, name+".forsaken"); rerr != nil {
+	if rerr := os.Rename(name, name+forsakenSuffix); rerr != nil {
 		return errors.Join(err, rerr)
 	}
 	return syncDir(m.dir)

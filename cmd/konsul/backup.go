@@ -28,7 +28,7 @@ func (n *node) openBackups(keys *encryption.Keys) error {
 		return fmt.Errorf("%w: persistence.backup_dir: %w", config.ErrInvalid, err)
 	}
 	dir.Encrypt(keys.Files())
-	dir.KeepRoom(raftstore.BackupRoom(int64(n.cfg.Persistence.MinFreeSpace)))
+	dir.KeepRoom(raftstore.BackupRoom(n.cfg.Persistence.DataDir, int64(n.cfg.Persistence.MinFreeSpace)))
 	dir.Sweep(n.log)
 	n.backups = dir
 	return nil

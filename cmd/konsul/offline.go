@@ -128,7 +128,8 @@ func recoverCommand() *cobra.Command {
 			"with the highest applied index. The peers file is JSON, with this node in it:\n\n" +
 			"  [{\"id\":\"n1\",\"address\":\"10.0.0.1:7000\"}]\n\n" +
 			"address is the Raft address. Start the node then, and let the others join it with empty data directories.\n" +
-			"Nodes that are in the file, too, must be recovered with the same file before they are started.\n" +
+			"That is the way for other survivors as well. (Those that are in the file, too, must be recovered with the same\n" +
+			"file before any of them is started, and be started together.)\n" +
 			"What the command changes is kept in DIR/before-recovery-TIME.",
 		Example: "  konsul cluster recover --data-dir /var/lib/konsul --peers peers.json",
 		Args:    cobra.NoArgs,

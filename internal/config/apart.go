@@ -32,7 +32,7 @@ func (r *Result) checkDirs(say sayFunc) {
 // ownDir says whether a path below data_dir is in one of the directories that a node has there.
 func ownDir(path string) bool {
 	first, _, _ := strings.Cut(path, "/")
-	return slices.Contains([]string{"engine", "raft", "snapshots"}, first) ||
+	return slices.Contains([]string{"engine", "raft", "snapshots", "spool"}, first) ||
 		strings.HasPrefix(first, "damaged-") || strings.HasPrefix(first, "before-recovery-")
 }
 
