@@ -104,27 +104,47 @@ func (db *DB) compact(ctx context.Context, g *generation) error {
 	}
 	failpoint.Hit("compact.after-floor")
 	before := db.written.versions.Load()
-	if floor := g.floor.Load(); floor > 0 {
-		if err := db.touch(ctx, g, floor); err != nil {
+	// In a young engine the first round only brings all tables below level zero; see discard.
+	for range 2 {
+		all, err := db.flatten(ctx, g)
+		if err != nil {
 			return fmt.Errorf("compacting: %w", err)
 		}
-	}
-	failpoint.Hit("compact.after-touch")
-	db.floorMu.Lock()
-	g.discard() // whether settled or not: Badger's own compactions stand still meanwhile
-	db.floorMu.Unlock()
-	if err := g.bdb.Flatten(1); err != nil {
-		return fmt.Errorf("compacting: %w", err)
+		if all {
+			break
+		}
 	}
 	if err := g.sound(); err != nil {
 		return fmt.Errorf("compacting: %w", err)
 	}
-	failpoint.Hit("compact.after-flatten")
 	_, versions := g.stored()
 	counts := db.Counts()
 	kept := int64(counts.Keys+counts.Services) + db.historyVersions(g) + db.written.versions.Load() - before
 	db.others.Store(max(versions-kept, 0))
 	return nil
+}
+
+// flatten brings all tables into one level, and says whether it has dropped all that it may.
+func (db *DB) flatten(ctx context.Context, g *generation) (all bool, err error) {
+	floor, flushed := g.floor.Load(), uint64(0)
+	if floor > 0 {
+		done, err := db.touch(ctx, g, floor)
+		if err != nil {
+			return false, err
+		}
+		if done {
+			flushed = floor
+		}
+	}
+	failpoint.Hit("compact.after-touch")
+	db.floorMu.Lock()
+	all = g.discard(flushed)
+	db.floorMu.Unlock()
+	if err := g.bdb.Flatten(1); err != nil {
+		return false, err
+	}
+	failpoint.Hit("compact.after-flatten")
+	return all, nil
 }
 
 // roomToCompact: tables are written through memory maps, where a full disk is a SIGBUS.

@@ -1,6 +1,7 @@
 package persistence
 
 import (
+	"bytes"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -48,27 +49,40 @@ func (db *DB) AdvanceFloor(newestSnapshot uint64) {
 		g.noted = g.floor.Load()
 		failpoint.Hit("floor.after-state")
 	}
-	if g.settled() {
-		g.discard()
-	}
+	g.discard(0)
 	failpoint.Hit("floor.after-discard")
 }
 
-// settled says whether there is a table below level zero. While there is none, Badger's first
-// compaction out of level zero may be under way, and another one that merges newer tables of
-// level zero: that drops deletions, because no lower level has their keys, though what they
-// delete is in the tables of the first (checkOverlap in levels.go, Badger 4.9.6).
-func (g *generation) settled() bool {
-	return g.discarded > 0 || slices.ContainsFunc(g.bdb.Tables(), func(t badger.TableInfo) bool { return t.Level > 0 })
+// discard lets Badger drop what is below the floor that is on disk, as far as that is safe,
+// and says whether that is all. Badger ends the process if it goes back. Up to flushed all is
+// known to be in tables. Callers hold floorMu, or are alone.
+//
+// A compaction drops deletions that no reader needs if no lower level has its keys' range
+// (checkOverlap in levels.go, Badger 4.9.6). One that merges some tables of level zero leaves
+// out others, old ones that are large already or are being compacted, which may hold what was
+// deleted. So each table of level zero must have one below it, and deletions in memory, of
+// which nobody can tell, must not count.
+func (g *generation) discard(flushed uint64) (all bool) {
+	if g.noted <= g.discarded {
+		return true
+	}
+	tables := g.bdb.Tables()
+	for i, t := range tables {
+		// Memtables are flushed in order; the newest version may be in two of them.
+		flushed = max(flushed, back(t.MaxVersion, 1))
+		if t.Level == 0 && !slices.ContainsFunc(tables, func(low badger.TableInfo) bool { return low.Level > 0 && overlap(tables[i], low) }) {
+			return false
+		}
+	}
+	if to := min(g.noted, flushed); to > g.discarded {
+		g.discarded = to
+		g.bdb.SetDiscardTs(to)
+	}
+	return g.discarded == g.noted
 }
 
-// discard lets Badger drop what is below the floor that is on disk. Badger ends the process
-// if that goes back. Callers hold floorMu, or are alone.
-func (g *generation) discard() {
-	if floor := g.noted; floor > g.discarded {
-		g.discarded = floor
-		g.bdb.SetDiscardTs(floor)
-	}
+func overlap(a, b badger.TableInfo) bool {
+	return bytes.Compare(tableKey(a.Left), tableKey(b.Right)) <= 0 && bytes.Compare(tableKey(b.Left), tableKey(a.Right)) <= 0
 }
 
 // raiseFloor moves the floor to target or to the oldest reader.

@@ -47,6 +47,8 @@ type generation struct {
 	synced  map[string]bool // tables known to be on disk
 	// marks says up to where logs hold what durable promises; see markLogs.
 	marks map[string]int64
+	// ownLogs is the first number of a log that was not there at the start.
+	ownLogs uint64
 	// held: all logs in marks have a second name; see holdLog.
 	held bool
 	// memTableSize is what state.json says of it; see drainLogs.
@@ -114,9 +116,7 @@ func (db *DB) openGeneration(name string, behind bool) (*generation, error) {
 	g.floor.Store(st.Floor)
 	g.published.Store(max(st.Durable, st.Floor))
 	g.noted = st.Floor
-	if g.settled() {
-		g.discard()
-	}
+	g.discard(0)
 	if !known {
 		if err := g.writeState(); err != nil {
 			g.shut()

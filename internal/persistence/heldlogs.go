@@ -109,7 +109,10 @@ func (g *generation) settleLogs(st *state) error {
 	if err := removeEmptyLogs(g.dir); err != nil {
 		return err
 	}
-	g.marks, g.held = st.Logs, st.Held
+	g.marks, g.held, g.ownLogs = st.Logs, st.Held, 1
+	for id := range logs {
+		g.ownLogs = max(g.ownLogs, id+1)
+	}
 	if err := g.dropHeld(); err != nil {
 		return err
 	}
@@ -143,12 +146,16 @@ func findLostLogs(dir string, st *state, there map[string]bool, held map[string]
 // would make a table of it once more; and if the later one had a deletion of what it holds,
 // and a compaction has dropped both, that would be there again.
 //
-// What a log that is gone had is known from its mark. It has one if it matters: a compaction
-// drops nothing above the floor, which is not above what is durable.
+// What a log that is gone had is known from its mark; or the log that stayed was marked as
+// flushed, because a later one had gone by then. One of the two is so if it matters: the start
+// does again what came after state.json was written, the deletion too.
 func dropFlushed(dir string, st *state, logs map[uint64]int64, held map[string]int64) error {
 	newest := uint64(0)
 	for name, mark := range st.Logs {
-		if size, known := held[name]; known && size == 0 && mark > logHeaderLen && logs[logID(name)] == 0 {
+		switch size, known := held[name]; {
+		case mark == flushedMark:
+			newest = max(newest, logID(name)+1)
+		case known && size == 0 && mark > logHeaderLen && logs[logID(name)] == 0:
 			newest = max(newest, logID(name))
 		}
 	}
@@ -156,7 +163,12 @@ func dropFlushed(dir string, st *state, logs map[uint64]int64, held map[string]i
 		if size == 0 || id >= newest {
 			continue
 		}
-		if err := os.Truncate(filepath.Join(dir, logName(id)), 0); err != nil {
+		// The second name first: in a copy of a directory it may be another file.
+		path := filepath.Join(dir, logName(id))
+		if err := os.Truncate(path+heldSuffix, 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := os.Truncate(path, 0); err != nil {
 			return err
 		}
 		logs[id] = 0

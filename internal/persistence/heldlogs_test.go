@@ -270,13 +270,12 @@ func TestAFlushedLogIsNotReplayed(t *testing.T) {
 				return os.CopyFS(dir, os.DirFS(live)) == nil && sameTables(before, g.bdb.Tables())
 			})
 			sum, records := digestOf(t, db.mustView(t).eachThroughBadger)
-			db = openTest(t, Options{Dir: dir, Badger: BadgerOptions{MemTableSize: minMemTableSize}})
+			o := Options{Dir: dir, Badger: BadgerOptions{MemTableSize: minMemTableSize}}
+			closeDB(t, openTest(t, o))
+			db = openTest(t, o) // nor does a second start take the copy for damaged
 			db.Publish(index)
 			if got, n := digestOf(t, db.mustView(t).eachThroughBadger); got != sum {
 				t.Errorf("%d records after the start, %d before", n, records)
-			}
-			if logs, err := logFiles(db.gen.Load().dir); err != nil || logs[ids[0]] > 0 && logs[ids[1]] == 0 {
-				t.Errorf("logs %v, %v", logs, err)
 			}
 		})
 	}

@@ -1,6 +1,7 @@
 package persistence
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"sync"
@@ -10,14 +11,23 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/neogan74/konsul/internal/snapshot"
 )
 
 // While Badger's first compaction out of level zero goes on, another may merge newer tables
-// of level zero with each other. It drops deletions if no lower level has their keys' range,
-// and none has yet: what they deleted is in the tables of the first.
+// of level zero with each other. It drops deletions if no lower level has their keys' range:
+// what they deleted is in the tables of the first.
 func TestADeletionOutlivesAMergeOfLevelZero(t *testing.T) {
+	for name, low := range map[string]bool{"no lower level": false, "a lower level with other keys": true} {
+		t.Run(name, func(t *testing.T) { deletionOutlivesMerge(t, low) })
+	}
+}
+
+func deletionOutlivesMerge(t *testing.T, low bool) {
+	t.Helper()
 	for range 20 { // either of two compactors may come first
-		db, stop := firstCompaction(t)
+		db, stop := firstCompaction(t, low)
 		if db == nil {
 			continue
 		}
@@ -40,7 +50,7 @@ func TestADeletionOutlivesAMergeOfLevelZero(t *testing.T) {
 		}
 		stop()
 		eventually(t, "the first compaction ends", func() bool {
-			return hasTable(g, func(t badger.TableInfo) bool { return t.Level > 0 })
+			return hasTable(g, func(t badger.TableInfo) bool { return t.Level > 0 && t.OnDiskSize > 1<<20 })
 		})
 		if value, found, err := db.mustView(t).Get([]byte("kv:key")); err != nil || found {
 			t.Errorf("the key is back: %d bytes, %v", len(value), err)
@@ -52,7 +62,7 @@ func TestADeletionOutlivesAMergeOfLevelZero(t *testing.T) {
 
 // firstCompaction is an engine whose first compaction, which has kv:key, is held up until
 // stop is called; nil if the compactor did it that merges tables of level zero.
-func firstCompaction(t *testing.T) (*DB, func()) {
+func firstCompaction(t *testing.T, low bool) (*DB, func()) {
 	t.Helper()
 	hold := holdCompaction{hclog.NewNullLogger(), new(atomic.Bool), make(chan string, 1), make(chan struct{})}
 	db, err := Open(Options{Dir: t.TempDir(), Badger: BadgerOptions{MemTableSize: minMemTableSize},
@@ -67,8 +77,12 @@ func firstCompaction(t *testing.T) (*DB, func()) {
 			t.Error(err)
 		}
 	})
-	put(t, db, 1, "kv:key", "value")
-	for index := uint64(1); ; {
+	if low {
+		put(t, db, 1, "sys:cluster", "id")
+		replaceByItself(t, db)
+	}
+	put(t, db, 2, "kv:key", "value")
+	for index := uint64(2); ; {
 		index = fillMemtable(t, db, index)
 		select {
 		case line := <-hold.first:
@@ -97,6 +111,27 @@ func (h holdCompaction) Trace(msg string, _ ...any) {
 	if strings.Contains(msg, "LOG Compact. Added") && h.held.CompareAndSwap(false, true) {
 		h.first <- msg
 		<-h.goOn
+	}
+}
+
+// replaceByItself brings all that db has into the lowest level.
+func replaceByItself(t *testing.T, db *DB) {
+	t.Helper()
+	v, err := db.Snapshot(db.Published())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	_, err = v.WriteTo(t.Context(), &b, snapshot.Header{ClusterID: "id"})
+	v.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Replace(t.Context(), &b); err != nil {
+		t.Fatal(err)
+	}
+	if g := db.gen.Load(); !hasTable(g, func(t badger.TableInfo) bool { return t.Level > 0 }) {
+		t.Fatal("there is no lower level")
 	}
 }
 

@@ -88,23 +88,33 @@ func (g *generation) markLogs(index uint64, key []byte) (marks map[string]int64,
 		}
 		marks[name] = mark
 	}
-	// A log that was flushed is remembered while an older one is there; see dropFlushed.
-	for name, mark := range g.marks {
-		if _, known := marks[name]; !known && olderThan(marks, logID(name)) {
-			marks[name] = mark
-		}
-	}
+	g.markFlushed(logs, marks)
 	return marks, held, nil
 }
 
-// olderThan says whether one of the logs in marks has a lower number.
-func olderThan(marks map[string]int64, id uint64) bool {
-	for name := range marks {
-		if logID(name) < id {
-			return true
+// flushedMark is of a log that stays though its memtable is a table; see dropFlushed.
+const flushedMark = -1
+
+// markFlushed finds them: logs are numbered one after the other, and memtables are flushed in
+// that order, so all before a log that has gone are. Those that were there at the start tell
+// nothing: Badger makes tables of them first.
+func (g *generation) markFlushed(logs map[uint64]int64, marks map[string]int64) {
+	oldest, newest, gone := uint64(math.MaxUint64), uint64(0), uint64(0)
+	for id, size := range logs {
+		if size > 0 {
+			oldest, newest = min(oldest, id), max(newest, id)
 		}
 	}
-	return false
+	for id := max(g.ownLogs, oldest); id < newest; id++ {
+		if logs[id] == 0 {
+			gone = id
+		}
+	}
+	for name := range marks {
+		if logID(name) < gone {
+			marks[name] = flushedMark
+		}
+	}
 }
 
 // markLog goes on from byte from, where a record begins.

@@ -92,7 +92,7 @@ func (db *DB) buildInMemory(ctx context.Context, sr snapshot.Source) (*generatio
 	g.floor.Store(index)
 	g.published.Store(index)
 	g.noted = index
-	g.discard() // all is in the lowest level
+	g.discard(index) // all of it is in tables
 	return g, nil
 }
 

@@ -17,37 +17,36 @@ const touchLen = maxStoredKeyLen + 16
 // through a table only if something from a level above overlaps it. So something must
 // stand above every table, and what the memtable holds must be flushed. It is deletions of
 // keys that nobody can have, at the floor, where nobody who reads the history sees them;
-// the compaction drops them. (To write existing records again would not do: one that is
+// the compaction drops them. It says whether all that was written before it is in tables. (To write existing records again would not do: one that is
 // deleted meanwhile could come back.)
-func (db *DB) touch(ctx context.Context, g *generation, floor uint64) error {
+func (db *DB) touch(ctx context.Context, g *generation, floor uint64) (flushed bool, err error) {
 	mark, err := g.nextTouchMark()
 	if err != nil {
-		return err
+		return false, err
 	}
 	w := toucher{db: db, g: g, floor: floor, places: g.places()}
 	// One round over all places, and the mark: when the memtable with the mark is flushed,
 	// all before it are.
 	if err := w.write(ctx, len(w.places), mark); err != nil {
-		return err
+		return false, err
 	}
 	// Then as many as it takes to fill a memtable, so that Badger flushes that one. The
 	// last few only if it comes to it: they could fill another one, which would be flushed
 	// in the midst of the compaction.
 	fill := int(db.opts.Badger.MemTableSize/touchLen) + 64
 	if err := w.write(ctx, fill-fill/16, nil); err != nil {
-		return err
+		return false, err
 	}
 	if done, err := g.awaitFlush(ctx, db, mark, flushSoon); done || err != nil {
-		return err
+		return done, err
 	}
 	// Badger looks whether a memtable is full before it writes, so it takes one more.
 	for _, n := range []int{fill / 16, 1} {
 		if err := w.write(ctx, n, nil); err != nil {
-			return err
+			return false, err
 		}
 	}
-	_, err = g.awaitFlush(ctx, db, mark, flushPatience)
-	return err
+	return g.awaitFlush(ctx, db, mark, flushPatience)
 }
 
 // places are where something must be written so that it stands above every table.
