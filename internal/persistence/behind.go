@@ -120,6 +120,7 @@ func (g *generation) item(view *badger.Txn, key []byte) (item *badger.Item, err 
 type engineLogger struct {
 	badger.Logger
 	compactions *compactions
+	pace        *compactionPace
 	// guard, if not nil, is met by each part of a compaction, which logs compactionRead after it
 	// has read its tables and before it puts new ones in their place. TestCompactionWaits
 	// notices if that changes.
@@ -134,6 +135,11 @@ func (l engineLogger) Debugf(format string, args ...any) {
 		l.guard.gate()
 	}
 	l.compactions.debug(format, args)
+	if strings.HasPrefix(format, compactionTable) && len(args) > 3 {
+		if took, ok := args[3].(time.Duration); ok {
+			l.pace.made(took)
+		}
+	}
 	l.Logger.Debugf(format, args...)
 }
 

@@ -56,8 +56,9 @@ type generation struct {
 
 	// guard stands before tables that were not read yet; nil when all were.
 	guard atomic.Pointer[guard]
-	// compactions is nil in memory.
+	// compactions and pace are nil in memory.
 	compactions *compactions
+	pace        *compactionPace
 	// broken is the damage that was found; nothing is read from then on.
 	broken atomic.Pointer[error]
 
@@ -146,10 +147,12 @@ func (g *generation) openBadger(db *DB, memTableSize int64) (err error) {
 	if err := g.compactions.open(); err != nil {
 		return err
 	}
-	opts.Logger = engineLogger{opts.Logger, g.compactions, g.guard.Load()}
+	g.pace = &compactionPace{published: &g.published, closing: db.closing, slack: 2 * opts.NumLevelZeroTables}
+	opts.Logger = engineLogger{opts.Logger, g.compactions, g.pace, g.guard.Load()}
 	if g.bdb, err = badger.OpenManaged(opts); err != nil {
 		return classifyOpen(g.dir, err)
 	}
+	g.pace.bdb.Store(g.bdb)
 	if err := g.compactions.open(); err != nil {
 		return errors.Join(err, g.bdb.Close())
 	}

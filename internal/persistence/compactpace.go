@@ -1,0 +1,74 @@
+package persistence
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+)
+
+// compactionPace makes compactions give way to writes. Badger does one in up to five parts
+// at once, each of which makes tables as fast as it can: on few processors nothing else
+// runs for a second or more, several times a minute, and every write waits. So while there
+// are writes the parts take turns, and rest after each table; unless level zero fills up,
+// for then writes would wait for the compaction.
+type compactionPace struct {
+	bdb       atomic.Pointer[badger.DB] // nil until it is open
+	published *atomic.Uint64
+	closing   <-chan struct{}
+	// slack is below how many tables on level zero there is time.
+	slack int
+
+	mu    sync.Mutex
+	seen  uint64    // what was published when it was looked at last
+	wrote time.Time // when that was other than before
+	free  time.Time // when the rests that were given out end
+}
+
+const (
+	// compactionRest is how long is rested after a table, by how long it took.
+	compactionRest = 2.0
+	// quietCompaction is after how long without writes nobody is in the way.
+	quietCompaction = time.Second
+	// maxCompactionRest bounds what one part waits for its turn.
+	maxCompactionRest = 250 * time.Millisecond
+)
+
+// made is called when a part of a compaction has gone through what makes one table.
+func (p *compactionPace) made(took time.Duration) {
+	bdb := p.bdb.Load()
+	if bdb == nil || bdb.Levels()[0].NumTables >= p.slack {
+		return
+	}
+	rest := p.turn(time.Now(), took)
+	if rest <= 0 {
+		return
+	}
+	t := time.NewTimer(rest)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-p.closing:
+	}
+}
+
+// turn is how long to rest from now on.
+func (p *compactionPace) turn(now time.Time, took time.Duration) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if published := p.published.Load(); published != p.seen {
+		p.seen, p.wrote = published, now
+	}
+	if now.Sub(p.wrote) > quietCompaction {
+		return 0
+	}
+	if p.free.Before(now) {
+		p.free = now
+	}
+	p.free = p.free.Add(time.Duration(float64(took) * compactionRest))
+	if latest := now.Add(maxCompactionRest); p.free.After(latest) {
+		p.free = latest
+	}
+	return p.free.Sub(now)
+}

@@ -1,0 +1,45 @@
+package persistence
+
+import (
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+)
+
+func TestCompactionsTakeTurns(t *testing.T) {
+	var published atomic.Uint64
+	p := &compactionPace{published: &published}
+	now := time.Unix(1, 0)
+	took := 20 * time.Millisecond
+	if rest := p.turn(now, took); rest != 0 {
+		t.Errorf("without writes: %v", rest)
+	}
+	published.Add(1)
+	for i := 1; i <= 3; i++ { // three parts at the same time
+		if rest, want := p.turn(now, took), time.Duration(float64(i)*compactionRest*float64(took)); rest != want {
+			t.Errorf("part %d rests %v, want %v", i, rest, want)
+		}
+	}
+	if rest := p.turn(now, time.Hour); rest != maxCompactionRest {
+		t.Errorf("a long one rests %v", rest)
+	}
+	if rest := p.turn(now.Add(quietCompaction+1), took); rest != 0 {
+		t.Errorf("when nobody has written for a while: %v", rest)
+	}
+}
+
+// Badger has no place for it, so it hangs on what Badger logs.
+func TestCompactionsRest(t *testing.T) {
+	db := openTest(t, Options{Dir: t.TempDir(), Badger: BadgerOptions{MemTableSize: minMemTableSize, NumLevelZeroTables: 3}})
+	g, index := db.gen.Load(), uint64(0)
+	for !hasTable(g, func(t badger.TableInfo) bool { return t.Level > 0 }) {
+		index = fillMemtable(t, db, index)
+	}
+	g.pace.mu.Lock()
+	defer g.pace.mu.Unlock()
+	if g.pace.free.IsZero() {
+		t.Error("the compaction did not rest")
+	}
+}
