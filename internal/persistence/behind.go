@@ -136,8 +136,9 @@ func (l engineLogger) Debugf(format string, args ...any) {
 	}
 	l.compactions.debug(format, args)
 	if strings.HasPrefix(format, compactionTable) && len(args) > 3 {
+		id, _ := args[0].(int)
 		if took, ok := args[3].(time.Duration); ok {
-			l.pace.made(took)
+			l.pace.made(id, took)
 		}
 	}
 	l.Logger.Debugf(format, args...)

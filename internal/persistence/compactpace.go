@@ -11,8 +11,9 @@ import (
 // compactionPace makes compactions give way to writes. Badger does one in up to five parts
 // at once, each of which makes tables as fast as it can: on few processors nothing else
 // runs for a second or more, several times a minute, and every write waits. So while there
-// are writes the parts take turns, and rest after each table; unless level zero fills up,
-// for then writes would wait for the compaction.
+// are writes the parts take turns, and rest after each table; until level zero fills up, for
+// it does not get smaller before the compaction ends, and writes would wait for that. While
+// Flatten is at work, which goes through the whole engine, nothing else makes it smaller.
 type compactionPace struct {
 	bdb       atomic.Pointer[badger.DB] // nil until it is open
 	published *atomic.Uint64
@@ -32,13 +33,24 @@ const (
 	// quietCompaction is after how long without writes nobody is in the way.
 	quietCompaction = time.Second
 	// maxCompactionRest bounds what one part waits for its turn.
-	maxCompactionRest = 250 * time.Millisecond
+	maxCompactionRest = time.Second
+	// compactionSlack is how many tables more than start a compaction leave it time. Writes
+	// wait when there are three times as many as start one.
+	compactionSlack = 3
+	// flattener is the number of Flatten's compactor, and flattenSlack its slack.
+	flattener    = 175
+	flattenSlack = 3
 )
 
-// made is called when a part of a compaction has gone through what makes one table.
-func (p *compactionPace) made(took time.Duration) {
+// made is called when a part of a compaction, of a compactor, has gone through what makes
+// one table.
+func (p *compactionPace) made(compactor int, took time.Duration) {
+	slack := p.slack
+	if compactor == flattener {
+		slack = flattenSlack
+	}
 	bdb := p.bdb.Load()
-	if bdb == nil || bdb.Levels()[0].NumTables >= p.slack {
+	if bdb == nil || bdb.Levels()[0].NumTables >= slack {
 		return
 	}
 	rest := p.turn(time.Now(), took)

@@ -2,6 +2,7 @@ package persistence
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -53,25 +54,33 @@ func (db *DB) AdvanceFloor(newestSnapshot uint64) {
 	failpoint.Hit("floor.after-discard")
 }
 
-// discard lets Badger drop what is below the floor that is on disk, as far as that is safe,
-// and says whether that is all. Badger ends the process if it goes back. Up to flushed all is
-// known to be in tables. Callers hold floorMu, or are alone.
+// discard lets Badger drop what is below the floor that is on disk, as far as that is safe
+// now, and says whether that is all. flushed is up to where all is known to be in tables, 0 if
+// that is to be found out. Callers hold floorMu, or are alone.
 //
 // A compaction drops deletions that no reader needs if no lower level has its keys' range
-// (checkOverlap in levels.go, Badger 4.9.6). One that merges some tables of level zero leaves
+// (checkOverlap in levels.go, Badger 4.9.6). One that takes some tables of level zero leaves
 // out others, old ones that are large already or are being compacted, which may hold what was
-// deleted. So each table of level zero must have one below it, and deletions in memory, of
-// which nobody can tell, must not count.
+// deleted. So there must be a table below each of them, and deletions in memory, of which
+// nobody can tell, must not count. At a start Badger orders them by their numbers, which a
+// merge has not in the order of their age: it may take a deletion down before what it deletes.
 func (g *generation) discard(flushed uint64) (all bool) {
-	if g.noted <= g.discarded {
+	if g.noted == 0 {
 		return true
 	}
 	tables := g.bdb.Tables()
-	for i, t := range tables {
-		// Memtables are flushed in order; the newest version may be in two of them.
-		flushed = max(flushed, back(t.MaxVersion, 1))
-		if t.Level == 0 && !slices.ContainsFunc(tables, func(low badger.TableInfo) bool { return low.Level > 0 && overlap(tables[i], low) }) {
-			return false
+	if !g.settled(tables) {
+		if g.discarded > 0 {
+			g.discarded = 0
+			g.bdb.SetDiscardTs(0)
+		}
+		return false
+	}
+	for _, t := range tables {
+		// Memtables are flushed in order; the newest version may be in two of them. What was there
+		// at the start says nothing: a replay writes it once more.
+		if t.MaxVersion > g.ahead {
+			flushed = max(flushed, t.MaxVersion-1)
 		}
 	}
 	if to := min(g.noted, flushed); to > g.discarded {
@@ -79,6 +88,34 @@ func (g *generation) discard(flushed uint64) (all bool) {
 		g.bdb.SetDiscardTs(to)
 	}
 	return g.discarded == g.noted
+}
+
+// settled says whether each table of level zero has one of a lower level below it, and none
+// is there of those that a start put in the wrong order.
+func (g *generation) settled(tables []badger.TableInfo) bool {
+	for i, t := range tables {
+		if t.Level > 0 {
+			continue
+		}
+		if slices.Contains(g.disordered, t.ID) ||
+			!slices.ContainsFunc(tables, func(low badger.TableInfo) bool { return low.Level > 0 && overlap(tables[i], low) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// disorder are the tables of level zero, if their numbers say that an older one is newer.
+func disorder(tables []badger.TableInfo) (ids []uint64) {
+	zero := slices.DeleteFunc(slices.Clone(tables), func(t badger.TableInfo) bool { return t.Level > 0 })
+	slices.SortFunc(zero, func(a, b badger.TableInfo) int { return cmp.Compare(a.ID, b.ID) })
+	if slices.IsSortedFunc(zero, func(a, b badger.TableInfo) int { return cmp.Compare(a.MaxVersion, b.MaxVersion) }) {
+		return nil
+	}
+	for _, t := range zero {
+		ids = append(ids, t.ID)
+	}
+	return ids
 }
 
 func overlap(a, b badger.TableInfo) bool {

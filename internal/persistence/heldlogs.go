@@ -110,8 +110,10 @@ func (g *generation) settleLogs(st *state) error {
 		return err
 	}
 	g.marks, g.held, g.ownLogs = st.Logs, st.Held, 1
-	for id := range logs {
-		g.ownLogs = max(g.ownLogs, id+1)
+	for id, size := range logs {
+		if size > 0 { // the others are gone by now, and their numbers free
+			g.ownLogs = max(g.ownLogs, id+1)
+		}
 	}
 	if err := g.dropHeld(); err != nil {
 		return err

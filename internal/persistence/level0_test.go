@@ -3,6 +3,7 @@ package persistence
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -151,4 +152,37 @@ func hasTable(g *generation, is func(badger.TableInfo) bool) bool {
 		}
 	}
 	return false
+}
+
+func TestTablesThatAStartPutsInTheWrongOrder(t *testing.T) {
+	table := func(level int, id, version uint64) badger.TableInfo {
+		return badger.TableInfo{Level: level, ID: id, MaxVersion: version}
+	}
+	for name, c := range map[string]struct {
+		tables []badger.TableInfo
+		want   []uint64
+	}{
+		"none":                              {nil, nil},
+		"by age":                            {[]badger.TableInfo{table(0, 2, 20), table(0, 1, 10), table(0, 3, 20)}, nil},
+		"lower levels do not count":         {[]badger.TableInfo{table(0, 2, 20), table(6, 3, 10)}, nil},
+		"a merge that took its number last": {[]badger.TableInfo{table(0, 7, 60), table(0, 8, 70), table(0, 9, 50)}, []uint64{7, 8, 9}},
+	} {
+		if got := disorder(c.tables); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+	g := &generation{disordered: []uint64{7, 8, 9}}
+	low := table(6, 1, 1)
+	low.Left, low.Right = []byte("a\x00\x00\x00\x00\x00\x00\x00\x00"), []byte("z\x00\x00\x00\x00\x00\x00\x00\x00")
+	in := table(0, 9, 50)
+	in.Left, in.Right = low.Left, low.Right
+	if g.settled([]badger.TableInfo{in, low}) {
+		t.Error("settled with one of them")
+	}
+	if in.ID = 10; !g.settled([]badger.TableInfo{in, low}) {
+		t.Error("not settled without them")
+	}
+	if in.Left, in.Right = []byte("zz\x00\x00\x00\x00\x00\x00\x00\x00"), []byte("zzz\x00\x00\x00\x00\x00\x00\x00\x00"); g.settled([]badger.TableInfo{in, low}) {
+		t.Error("settled with nothing below")
+	}
 }

@@ -88,7 +88,9 @@ func (g *generation) markLogs(index uint64, key []byte) (marks map[string]int64,
 		}
 		marks[name] = mark
 	}
-	g.markFlushed(logs, marks)
+	if err := g.markFlushed(logs, marks); err != nil {
+		return nil, false, err
+	}
 	return marks, held, nil
 }
 
@@ -98,7 +100,7 @@ const flushedMark = -1
 // markFlushed finds them: logs are numbered one after the other, and memtables are flushed in
 // that order, so all before a log that has gone are. Those that were there at the start tell
 // nothing: Badger makes tables of them first.
-func (g *generation) markFlushed(logs map[uint64]int64, marks map[string]int64) {
+func (g *generation) markFlushed(logs map[uint64]int64, marks map[string]int64) error {
 	oldest, newest, gone := uint64(math.MaxUint64), uint64(0), uint64(0)
 	for id, size := range logs {
 		if size > 0 {
@@ -110,11 +112,20 @@ func (g *generation) markFlushed(logs map[uint64]int64, marks map[string]int64) 
 			gone = id
 		}
 	}
+	if gone == 0 {
+		return nil
+	}
+	// It may have come while the directory was read. Then it is there now.
+	again, err := logFiles(g.dir)
+	if err != nil || again[gone] > 0 {
+		return err
+	}
 	for name := range marks {
 		if logID(name) < gone {
 			marks[name] = flushedMark
 		}
 	}
+	return nil
 }
 
 // markLog goes on from byte from, where a record begins.
