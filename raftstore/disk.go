@@ -40,15 +40,22 @@ func newDiskWatch(dir string, floor int64, log hclog.Logger) *diskWatch {
 	return &diskWatch{dir: dir, floor: floor, log: log.Named("disk"), onFull: func() {}}
 }
 
-// follow goes on with another directory; "" is none, which has room.
+// follow goes on with another directory.
 func (d *diskWatch) follow(dir string) {
 	d.mu.Lock()
 	d.dir = dir
-	if dir == "" {
-		d.low.Store(false)
-	}
 	d.mu.Unlock()
 	d.check()
+}
+
+// leave ends that, unless it is another one's turn by now. No directory has room.
+func (d *diskWatch) leave(dir string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.dir == dir {
+		d.dir = ""
+		d.low.Store(false)
+	}
 }
 
 // backupStep is more than a backup writes between two looks at the free space.

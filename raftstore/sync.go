@@ -100,7 +100,7 @@ func (s *Store) newMirror(ctx context.Context, dir string) (out Synced, err erro
 		if err != nil {
 			// SYNCING stays: nobody takes this for a node's directory.
 			s.logs.detach()
-			s.disk.follow("")
+			s.disk.leave(dir)
 			err = errors.Join(err, m.close())
 		}
 	}()
@@ -145,7 +145,10 @@ func (s *Store) finishSync(m *mirror) error {
 	if err := os.Remove(filepath.Join(m.dir, syncingFile)); err != nil {
 		return err
 	}
-	return syncDir(m.dir)
+	if err := syncDir(m.dir); err != nil {
+		return errors.Join(err, m.disown("the end of the sync failed"))
+	}
+	return nil
 }
 
 // diskConfig is this node's configuration with a data directory.
@@ -416,7 +419,7 @@ func (s *Store) forsake(why string) {
 	if m == nil {
 		return
 	}
-	s.disk.follow("")
+	s.disk.leave(m.dir)
 	err := errors.Join(m.disown(why), m.close())
 	s.log.Error("the data on disk is not what is in memory any more: sync again before the restart", "dir", m.dir, "reason", why, "error", err)
 }
