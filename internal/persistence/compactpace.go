@@ -18,6 +18,9 @@ type compactionPace struct {
 	bdb       atomic.Pointer[badger.DB] // nil until it is open
 	published *atomic.Uint64
 	closing   <-chan struct{}
+	// scans are the readings of the whole state under way. They take what writes leave, so
+	// compactions wait for their end, as long as there is time.
+	scans atomic.Int32
 	// slack is below how many tables on level zero there is time.
 	slack int
 
@@ -34,6 +37,8 @@ const (
 	quietCompaction = time.Second
 	// maxCompactionRest bounds what one part waits for its turn.
 	maxCompactionRest = time.Second
+	// scanPoll is how often it is looked whether a scan has ended.
+	scanPoll = 100 * time.Millisecond
 	// compactionSlack is how many tables more than start a compaction leave it time. Writes
 	// wait when there are three times as many as start one.
 	compactionSlack = 3
@@ -50,18 +55,21 @@ func (p *compactionPace) made(compactor int, took time.Duration) {
 		slack = flattenSlack
 	}
 	bdb := p.bdb.Load()
-	if bdb == nil || bdb.Levels()[0].NumTables >= slack {
+	if bdb == nil {
 		return
 	}
 	rest := p.turn(time.Now(), took)
-	if rest <= 0 {
-		return
-	}
-	t := time.NewTimer(rest)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-p.closing:
+	for rest > 0 && bdb.Levels()[0].NumTables < slack {
+		t := time.NewTimer(rest)
+		select {
+		case <-t.C:
+		case <-p.closing:
+			t.Stop()
+			return
+		}
+		if rest = 0; p.scans.Load() > 0 {
+			rest = scanPoll
+		}
 	}
 }
 

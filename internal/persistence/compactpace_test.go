@@ -38,8 +38,26 @@ func TestCompactionsRest(t *testing.T) {
 		index = fillMemtable(t, db, index)
 	}
 	g.pace.mu.Lock()
-	defer g.pace.mu.Unlock()
-	if g.pace.free.IsZero() {
+	rested := !g.pace.free.IsZero()
+	g.pace.mu.Unlock()
+	if !rested {
 		t.Error("the compaction did not rest")
 	}
+	// While somebody reads everything it waits for the end of that.
+	g.pace.scans.Add(1)
+	put(t, db, index+1, "kv:key", "value")
+	begin, done := time.Now(), make(chan struct{})
+	go func() {
+		g.pace.made(0, time.Microsecond)
+		close(done)
+	}()
+	select {
+	case <-done:
+		if n := g.bdb.Levels()[0].NumTables; n < g.pace.slack {
+			t.Errorf("it went on after %v, with %d tables on level zero", time.Since(begin), n)
+		}
+	case <-time.After(3 * scanPoll):
+	}
+	g.pace.scans.Add(-1)
+	<-done
 }

@@ -94,6 +94,10 @@ func (v *View) each(ctx context.Context, fn func(key, value []byte, version uint
 	if v.gen == nil {
 		return ErrClosed
 	}
+	if pace := v.gen.pace; pace != nil {
+		pace.scans.Add(1)
+		defer pace.scans.Add(-1)
+	}
 	s, err := v.openWhole()
 	if err != nil {
 		return err
