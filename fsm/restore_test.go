@@ -32,17 +32,24 @@ func restoreSteps(id string, file []byte) (steps []*command.Restore) {
 	return append(steps, &command.Restore{Step: command.Restore_COMMIT, Id: id, Chunks: seq, Sha256: sum[:]})
 }
 
-// A COMMIT that cannot be judged ends the process through WithFatal.
-func TestACommitThatCannotBeJudged(t *testing.T) {
+// mortal is a state machine that notes what it dies of before it panics.
+func mortal(t *testing.T) (db *persistence.DB, f *fsm.FSM, cause *error) {
+	t.Helper()
 	db, err := persistence.Open(persistence.Options{InMemory: true, Registerer: prometheus.NewRegistry()}, hclog.NewNullLogger())
 	if err != nil {
 		t.Fatal(err)
 	}
-	var cause error
-	f, err := fsm.New(db, hclog.NewNullLogger(), prometheus.NewRegistry(), fsm.WithFatal(func(err error) { cause = err }))
+	cause = new(error)
+	f, err = fsm.New(db, hclog.NewNullLogger(), prometheus.NewRegistry(), fsm.WithFatal(func(err error) { *cause = err }))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return db, f, cause
+}
+
+// A COMMIT that cannot be judged ends the process through WithFatal.
+func TestACommitThatCannotBeJudged(t *testing.T) {
+	db, f, cause := mortal(t)
 	u := db.NewUpdate(1)
 	u.At(1).Set(persistence.ResetKey(), []byte{9}) // stands for a read that fails
 	if _, err := u.Commit(1); err != nil {
@@ -52,7 +59,7 @@ func TestACommitThatCannotBeJudged(t *testing.T) {
 	data := MustEncode(t, Command{Type: command.Type_TYPE_RESTORE, Message: commit})
 	defer func() {
 		p := recover()
-		if cause == nil {
+		if *cause == nil {
 			t.Errorf("fatal was not told; panic: %v", p)
 		}
 	}()
@@ -80,19 +87,11 @@ func TestARestoreInAnUnknownFormat(t *testing.T) {
 			t.Errorf("pieces that did not arrive as sent: %v", res.Code)
 		}
 	}
-	db, err := persistence.Open(persistence.Options{InMemory: true, Registerer: prometheus.NewRegistry()}, hclog.NewNullLogger())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var cause error
-	f, err := fsm.New(db, hclog.NewNullLogger(), prometheus.NewRegistry(), fsm.WithFatal(func(err error) { cause = err }))
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, f, cause := mortal(t)
 	defer func() {
 		_ = recover()
-		if !errors.Is(cause, snapshot.ErrTooNew) {
-			t.Errorf("died of %v", cause)
+		if !errors.Is(*cause, snapshot.ErrTooNew) {
+			t.Errorf("died of %v", *cause)
 		}
 	}()
 	for i, s := range steps {

@@ -17,8 +17,8 @@ const touchLen = maxStoredKeyLen + 16
 // through a table only if something from a level above overlaps it. So something must
 // stand above every table, and what the memtable holds must be flushed. It is deletions of
 // keys that nobody can have, at the floor, where nobody who reads the history sees them;
-// the compaction drops them. It says whether all that was written before it is in tables. (To write existing records again would not do: one that is
-// deleted meanwhile could come back.)
+// the compaction drops them. (To write existing records again would not do: one that is
+// deleted meanwhile could come back.) flushed says that all that was written before is in tables.
 func (db *DB) touch(ctx context.Context, g *generation, floor uint64) (flushed bool, err error) {
 	mark, err := g.nextTouchMark()
 	if err != nil {
