@@ -16,9 +16,10 @@ import (
 )
 
 // walFS is the file system under the log. It differs from raft-wal's own in
-// three ways: fsync can be left out (SyncWrites=false, or the failpoint
-// "raftlog.skip-fsync" that shows what happens then), it is fdatasync, and a
-// file whose space cannot be reserved is removed again.
+// four ways: fsync can be left out (SyncWrites=false, or the failpoint
+// "raftlog.skip-fsync" that shows what happens then), it is fdatasync, it is believed
+// only if the file can be read afterwards (inService), and a file whose space cannot be
+// reserved is removed again.
 type walFS struct {
 	sync  bool
 	flush *flusher
@@ -147,6 +148,8 @@ type walFile struct {
 	// file and directory is needed, afterwards fdatasync does: the size was
 	// reserved, and nobody needs the time of the last change.
 	settled atomic.Bool
+	// wrote is where the last write began.
+	wrote atomic.Int64
 	// ahead is what was read beyond a frame's header while raft-wal goes through the
 	// segment at its start, eight bytes at a time; one goroutine does.
 	ahead   []byte
@@ -179,6 +182,7 @@ func (f *walFile) ReadAt(b []byte, off int64) (int, error) {
 // WriteAt implements io.WriterAt: raft-wal is through with reading ahead.
 func (f *walFile) WriteAt(b []byte, off int64) (int, error) {
 	f.ahead = nil
+	f.wrote.Store(off)
 	return f.File.WriteAt(b, off)
 }
 
@@ -188,7 +192,7 @@ func (f *walFile) Sync() error {
 		return nil
 	}
 	if f.settled.Load() {
-		sync := func() error { return fdatasync(f.File) }
+		sync := func() error { return errors.Join(fdatasync(f.File), f.inService()) }
 		if f.fs.flush.ahead {
 			f.fs.flush.begin(f.fs.batch(), sync, f.fs.ended)
 			return nil
@@ -201,7 +205,22 @@ func (f *walFile) Sync() error {
 	if err := syncDir(f.dir); err != nil {
 		return err
 	}
+	if err := f.inService(); err != nil {
+		return err
+	}
 	f.settled.Store(true)
+	return nil
+}
+
+// inService fails if the file system below has shut down. Linux answers a sync that
+// is under way meanwhile with success (xfs and ext4, seen with 6.18), although what it
+// wrote is gone; a read is refused then. What is read was just written, so it costs no
+// access to the device.
+func (f *walFile) inService() error {
+	var b [1]byte
+	if _, err := unix.Pread(int(f.Fd()), b[:], f.wrote.Load()); err != nil {
+		return fmt.Errorf("syncing %s: reading it after the sync: %w", f.Name(), err)
+	}
 	return nil
 }
 

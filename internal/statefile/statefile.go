@@ -128,7 +128,12 @@ func Replace(path string, b []byte) error {
 		return err
 	}
 	failpoint.Hit("wrote." + point(path))
-	return errors.Join(d.Sync(), d.Close())
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return err
+	}
+	// A file system that shuts down during a sync may say only now that it did.
+	_, err = os.ReadFile(path)
+	return err
 }
 
 // point names a file to the failpoints: what it is called, and its directory.
