@@ -62,6 +62,27 @@ func (d *disk) cutPower() error {
 	return nil
 }
 
+// A node asks by a read whether a sync that succeeded is to be believed.
+func TestAFileSystemThatHasShutDownRefusesReads(t *testing.T) {
+	for _, kind := range []string{"xfs", "ext4"} {
+		d := newDisk(t, kind, 512)
+		f, err := os.Create(filepath.Join(d.mount, "f"))
+		must(t, err)
+		defer f.Close()
+		_, err = f.WriteString("in the page cache")
+		must(t, err)
+		must(t, f.Sync())
+		b := make([]byte, 1)
+		_, err = f.ReadAt(b, 0)
+		must(t, err)
+		must(t, d.cutPower())
+		if _, err := f.ReadAt(b, 0); !errors.Is(err, syscall.EIO) {
+			t.Errorf("%s: reading after it has shut down: %v, want EIO", kind, err)
+		}
+		must(t, f.Close())
+	}
+}
+
 // flush writes everything to the device that is not there yet.
 func (d *disk) flush() error { return sh("sync -f %s", d.mount) }
 

@@ -113,6 +113,26 @@ func (n *Node) Pause() {
 	_ = n.proc.signal(syscall.SIGSTOP)
 }
 
+// Freeze is Pause for a caller on another goroutine, and waits until no thread of the
+// process can go on: each is stopped, or in a call that the kernel does not break off,
+// as a sync is, and stops when that returns.
+func (n *Node) Freeze() error {
+	n.down.begin()
+	if err := n.proc.signal(syscall.SIGSTOP); err != nil {
+		return fmt.Errorf("%s: freezing: %w", n.Name, err)
+	}
+	return Poll(30*time.Second, func() error {
+		states, err := n.threadStates()
+		if err != nil {
+			return err
+		}
+		if strings.Trim(states, "TtDZX") != "" {
+			return fmt.Errorf("%s: freezing: its threads are in states %s", n.Name, states)
+		}
+		return nil
+	})
+}
+
 // Resume lets a frozen process go on. It counts as down until WaitReady.
 func (n *Node) Resume() { _ = n.proc.signal(syscall.SIGCONT) }
 

@@ -2,12 +2,14 @@ package harness
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -47,14 +49,39 @@ func (n *Node) CPU() time.Duration {
 	return d
 }
 
+// threadStates has a letter for each thread of the process, as proc(5) explains them.
+func (n *Node) threadStates() (string, error) {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", n.PID()))
+	if err != nil {
+		return "", err
+	}
+	var states strings.Builder
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			continue // ended meanwhile
+		}
+		if err != nil {
+			return "", fmt.Errorf("reading a thread's state: %w", err)
+		}
+		states.WriteString(statFields(b)[0])
+	}
+	return states.String(), nil
+}
+
+// statFields are the fields of a stat file of /proc after the name of the command,
+// which is in parentheses and may hold anything: state, parent, ...
+func statFields(b []byte) []string {
+	return strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+}
+
 // ProcessCPU reads utime+stime of a process; the kernel counts in 10 ms ticks.
 func ProcessCPU(pid int) (time.Duration, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, fmt.Errorf("reading processor time: %w", err)
 	}
-	// The command name in parentheses may hold anything; the fields start after it.
-	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	f := statFields(b)
 	utime, _ := strconv.ParseInt(f[11], 10, 64)
 	stime, _ := strconv.ParseInt(f[12], 10, 64)
 	return time.Duration(utime+stime) * 10 * time.Millisecond, nil
