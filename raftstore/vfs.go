@@ -218,7 +218,7 @@ func (f *walFile) Sync() error {
 // access to the device.
 func (f *walFile) inService() error {
 	var b [1]byte
-	if _, err := unix.Pread(int(f.Fd()), b[:], f.wrote.Load()); err != nil {
+	if _, err := f.File.ReadAt(b[:], f.wrote.Load()); err != nil {
 		return fmt.Errorf("syncing %s: reading it after the sync: %w", f.Name(), err)
 	}
 	return nil
