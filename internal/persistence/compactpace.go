@@ -39,13 +39,16 @@ const (
 	maxCompactionRest = time.Second
 	// scanPoll is how often it is looked whether a scan has ended.
 	scanPoll = 100 * time.Millisecond
-	// compactionSlack is how many tables more than start a compaction leave it time. Writes
-	// wait when there are three times as many as start one.
+	// compactionSlack is how many tables more than start a compaction leave it time.
 	compactionSlack = 3
 	// flattener is the number of Flatten's compactor, and flattenSlack its slack.
 	flattener    = 175
 	flattenSlack = 3
 )
+
+// compactionSlackOf is the slack of an engine in which start tables on level zero start a
+// compaction: less than three times as many, with which writes wait.
+func compactionSlackOf(start int) int { return min(start+compactionSlack, 3*start-1) }
 
 // made is called when a part of a compaction, of a compactor, has gone through what makes
 // one table.
@@ -67,22 +70,29 @@ func (p *compactionPace) made(compactor int, took time.Duration) {
 			t.Stop()
 			return
 		}
-		if rest = 0; p.scans.Load() > 0 {
+		if rest = 0; p.scans.Load() > 0 && p.busy(time.Now()) {
 			rest = scanPoll
 		}
 	}
 }
 
-// turn is how long to rest from now on.
-func (p *compactionPace) turn(now time.Time, took time.Duration) time.Duration {
+// busy says whether there are writes to give way to.
+func (p *compactionPace) busy(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if published := p.published.Load(); published != p.seen {
 		p.seen, p.wrote = published, now
 	}
-	if now.Sub(p.wrote) > quietCompaction {
+	return now.Sub(p.wrote) <= quietCompaction
+}
+
+// turn is how long to rest from now on.
+func (p *compactionPace) turn(now time.Time, took time.Duration) time.Duration {
+	if !p.busy(now) {
 		return 0
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.free.Before(now) {
 		p.free = now
 	}

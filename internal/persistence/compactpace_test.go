@@ -30,6 +30,15 @@ func TestCompactionsTakeTurns(t *testing.T) {
 	}
 }
 
+// With as many tables on level zero as make writes wait there is no time.
+func TestCompactionsDoNotRestWhileWritesWait(t *testing.T) {
+	for start := 1; start < 20; start++ {
+		if slack, stall := compactionSlackOf(start), 3*start; slack >= stall {
+			t.Errorf("%d tables start a compaction, %d make writes wait: rests below %d", start, stall, slack)
+		}
+	}
+}
+
 // Badger has no place for it, so it hangs on what Badger logs.
 func TestCompactionsRest(t *testing.T) {
 	db := openTest(t, Options{Dir: t.TempDir(), Badger: BadgerOptions{MemTableSize: minMemTableSize, NumLevelZeroTables: 3}})
