@@ -173,6 +173,9 @@ func dropFlushed(dir string, st *state, logs map[uint64]int64, held map[string]i
 		if err := os.Truncate(path, 0); err != nil {
 			return err
 		}
+		if err := syncPath(path); err != nil { // before its mark is forgotten
+			return err
+		}
 		logs[id] = 0
 	}
 	return nil
