@@ -140,6 +140,9 @@ func (db *DB) flatten(ctx context.Context, g *generation) (all bool, err error) 
 	db.floorMu.Lock()
 	all = g.discard(flushed)
 	db.floorMu.Unlock()
+	if g.superseded.Load() {
+		return false, errSuperseded
+	}
 	if err := g.bdb.Flatten(1); err != nil {
 		return false, err
 	}

@@ -211,3 +211,31 @@ func TestSnapshotWhileWriting(t *testing.T) {
 		t.Fatal("the snapshot is of another state")
 	}
 }
+
+// What waits for disk space lets go of an engine that was replaced: its files may be what takes it.
+func TestWaitingForSpaceEndsWithTheEngine(t *testing.T) {
+	db := filled(t, Options{Dir: t.TempDir(), Badger: small}, 50)
+	file := takeSnapshot(t, db, 50, testSnapshotHeader)
+	g, err := db.acquire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		defer g.release()
+		done <- db.space.wait(db, g, 1<<60)
+	}()
+	eventually(t, "it waits for space", func() bool {
+		db.space.mu.Lock()
+		defer db.space.mu.Unlock()
+		return db.space.warned
+	})
+	if _, err := db.Replace(t.Context(), bytes.NewReader(file)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it ends", func() bool { return len(done) > 0 })
+	if err := <-done; !errors.Is(err, errSuperseded) {
+		t.Fatal(err)
+	}
+	eventually(t, "the old engine is gone", func() bool { _, err := os.Stat(g.dir); return errors.Is(err, os.ErrNotExist) })
+}

@@ -87,6 +87,10 @@ func checkRoom(dir string, o BadgerOptions) error {
 	return nil
 }
 
+// errSuperseded ends what is at work on an engine that a snapshot has replaced: its files
+// cannot go before, and the new one may need their room.
+var errSuperseded = errors.New("a snapshot has replaced the engine meanwhile")
+
 // wait lets n more bytes be written, when there is disk for them. It blocks while
 // there is not: an entry of the Raft log cannot be refused, but it can wait.
 func (s *space) wait(db *DB, g *generation, n int64) error {
@@ -115,6 +119,9 @@ func (s *space) wait(db *DB, g *generation, n int64) error {
 		case <-time.After(spacePoll):
 		case <-db.closing:
 			return fmt.Errorf("%w: %w", ErrClosed, err)
+		}
+		if g.superseded.Load() {
+			return fmt.Errorf("%w: %w", errSuperseded, err)
 		}
 	}
 }
