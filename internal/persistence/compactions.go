@@ -45,10 +45,15 @@ type compactions struct {
 	opened   bool
 	// made are compactions in the MANIFEST that did not end yet, by their tables.
 	made []int
+	// disordered are tables of level zero whose place among the others does not tell their age,
+	// by number: those that a start put in the wrong order, and what was made of them there.
+	// unsure: they cannot be told from the others any more.
+	disordered map[uint64]bool
+	unsure     bool
 }
 
 func newCompactions(dir string, damage func(error)) *compactions {
-	return &compactions{dir: dir, damage: damage, begun: map[int]int{}, unseen: map[int]bool{}}
+	return &compactions{dir: dir, damage: damage, begun: map[int]int{}, unseen: map[int]bool{}, disordered: map[uint64]bool{}}
 }
 
 // manifestHead is the length of what stands before a MANIFEST's change sets.
@@ -142,15 +147,15 @@ func (c *compactions) warning(format string, args []any) {
 }
 
 func (c *compactions) end(id int) {
-	tables := c.begun[id]
+	followed, tables := c.follow(), c.begun[id]
 	delete(c.begun, id)
-	c.ended = append(c.ended, tables)
-	if !c.follow(id) {
-		return // it is read when the next one ends
-	}
 	if c.unseen[id] {
 		delete(c.unseen, id)
-		c.ended = c.ended[:len(c.ended)-1]
+	} else {
+		c.ended = append(c.ended, tables)
+	}
+	if !followed {
+		return // it is read when the next one ends
 	}
 	for _, tables := range c.ended {
 		if i := slices.Index(c.made, tables); i >= 0 {
@@ -166,9 +171,8 @@ func (c *compactions) end(id int) {
 	}
 }
 
-// follow reads what was appended to the MANIFEST, false if that is not possible now. id
-// is the compactor that has ended.
-func (c *compactions) follow(id int) bool {
+// follow reads what was appended to the MANIFEST, false if that is not possible now.
+func (c *compactions) follow() bool {
 	path := filepath.Join(c.dir, badger.ManifestFilename)
 	now, err := os.Stat(path)
 	if err != nil || c.manifest == nil {
@@ -178,11 +182,11 @@ func (c *compactions) follow(id int) bool {
 		if c.reopen() != nil {
 			return false
 		}
-		for other := range c.begun {
-			c.unseen[other] = true
+		for id := range c.begun {
+			c.unseen[id] = true
 		}
-		c.unseen[id] = true
-		c.made, c.ended = nil, c.ended[len(c.ended)-1:]
+		c.made, c.ended = nil, nil
+		c.lookAgain()
 		return true
 	}
 	b := make([]byte, max(now.Size()-c.read, 0))
@@ -196,16 +200,72 @@ func (c *compactions) follow(id int) bool {
 			return true // the rest is being written, and not of a compaction that has ended
 		}
 		b, c.read = b[size:], c.read+int64(size)
-		created, deleted := 0, 0
+		created, deleted, disordered := []*pb.ManifestChange(nil), 0, false
 		for _, change := range set.GetChanges() {
 			if change.GetOp() == pb.ManifestChange_DELETE {
 				deleted++
+				disordered = disordered || c.disordered[change.GetId()]
+				delete(c.disordered, change.GetId())
 			} else {
-				created++
+				created = append(created, change)
+			}
+		}
+		for _, change := range created {
+			if disordered && change.GetLevel() == 0 {
+				c.disordered[change.GetId()] = true
 			}
 		}
 		if deleted > 0 { // not the table of a memtable
-			c.made = append(c.made, created)
+			c.made = append(c.made, len(created))
+		}
+	}
+}
+
+// mistrust says that these tables of level zero are in the wrong order.
+func (c *compactions) mistrust(ids []uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range ids {
+		c.disordered[id] = true
+	}
+}
+
+// mistrusted says whether one of tables is in the wrong order, or was made on level zero of
+// one that was. Badger writes the MANIFEST before it shows a table.
+func (c *compactions) mistrusted(tables []badger.TableInfo) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.disordered) == 0 && !c.unsure {
+		return false
+	}
+	if !c.follow() {
+		return true
+	}
+	return c.unsure || slices.ContainsFunc(tables, func(t badger.TableInfo) bool { return t.Level == 0 && c.disordered[t.ID] })
+}
+
+// lookAgain takes all tables of level zero for disordered after the MANIFEST was made anew,
+// which does not say what was made of what, if there were some.
+func (c *compactions) lookAgain() {
+	if len(c.disordered) == 0 && !c.unsure {
+		return
+	}
+	f, err := os.Open(filepath.Join(c.dir, badger.ManifestFilename))
+	if err != nil {
+		c.unsure = true
+		return
+	}
+	defer f.Close()
+	m, _, err := badger.ReplayManifestFile(f, 0, badger.DefaultOptions(c.dir).WithLogger(nil))
+	if err != nil {
+		c.unsure = true
+		return
+	}
+	c.unsure = false
+	clear(c.disordered)
+	for id, t := range m.Tables {
+		if t.Level == 0 {
+			c.disordered[id] = true
 		}
 	}
 }

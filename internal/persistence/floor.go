@@ -43,8 +43,9 @@ func (db *DB) AdvanceFloor(newestSnapshot uint64) {
 		g.stateMu.Unlock()
 		if err != nil {
 			// Readers are held to the new floor; Badger just keeps more than it must, and
-			// the next call tries again.
+			// the next call tries again. What it was told may be too much meanwhile.
 			db.log.Error("history is not trimmed", "error", err)
+			g.discard(0)
 			return
 		}
 		g.noted = g.floor.Load()
@@ -94,15 +95,11 @@ func (g *generation) discard(flushed uint64) (all bool) {
 // is there of those that a start put in the wrong order.
 func (g *generation) settled(tables []badger.TableInfo) bool {
 	for i, t := range tables {
-		if t.Level > 0 {
-			continue
-		}
-		if slices.Contains(g.disordered, t.ID) ||
-			!slices.ContainsFunc(tables, func(low badger.TableInfo) bool { return low.Level > 0 && overlap(tables[i], low) }) {
+		if t.Level == 0 && !slices.ContainsFunc(tables, func(low badger.TableInfo) bool { return low.Level > 0 && overlap(tables[i], low) }) {
 			return false
 		}
 	}
-	return true
+	return g.compactions == nil || !g.compactions.mistrusted(tables)
 }
 
 // disorder are the tables of level zero, if their numbers say that an older one is newer.

@@ -41,8 +41,6 @@ type generation struct {
 	// noted is the floor in state.json, and discarded what Badger was told of it. They are
 	// guarded by the DB's floorMu, as all that moves the floor.
 	noted, discarded uint64
-	// disordered are tables of level zero that a start may have put in the wrong order.
-	disordered []uint64
 	// stateMu guards durable and the writing of state.json.
 	stateMu sync.Mutex
 	durable atomic.Uint64
@@ -119,7 +117,9 @@ func (db *DB) openGeneration(name string, behind bool) (*generation, error) {
 	g.floor.Store(st.Floor)
 	g.published.Store(max(st.Durable, st.Floor))
 	g.noted = st.Floor // Badger is told when the replay is over
-	g.disordered = disorder(g.bdb.Tables())
+	if g.compactions != nil {
+		g.compactions.mistrust(disorder(g.bdb.Tables()))
+	}
 	if !known {
 		if err := g.writeState(); err != nil {
 			g.shut()
@@ -149,7 +149,7 @@ func (g *generation) openBadger(db *DB, memTableSize int64) (err error) {
 	if err := g.compactions.open(); err != nil {
 		return err
 	}
-	g.pace = &compactionPace{published: &g.published, closing: db.closing, slack: opts.NumLevelZeroTables + compactionSlack}
+	g.pace = &compactionPace{published: &g.published, closing: db.closing, slack: compactionSlackOf(opts.NumLevelZeroTables)}
 	opts.Logger = engineLogger{opts.Logger, g.compactions, g.pace, g.guard.Load()}
 	if g.bdb, err = badger.OpenManaged(opts); err != nil {
 		return classifyOpen(g.dir, err)

@@ -2,7 +2,12 @@ package persistence
 
 import (
 	"bytes"
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -11,7 +16,10 @@ import (
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/pb"
+	"github.com/dgraph-io/badger/v4/y"
 	"github.com/hashicorp/go-hclog"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/neogan74/konsul/internal/snapshot"
 )
@@ -171,18 +179,149 @@ func TestTablesThatAStartPutsInTheWrongOrder(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
-	g := &generation{disordered: []uint64{7, 8, 9}}
-	low := table(6, 1, 1)
+	low, in := table(6, 1, 1), table(0, 10, 50)
 	low.Left, low.Right = []byte("a\x00\x00\x00\x00\x00\x00\x00\x00"), []byte("z\x00\x00\x00\x00\x00\x00\x00\x00")
-	in := table(0, 9, 50)
 	in.Left, in.Right = low.Left, low.Right
-	if g.settled([]badger.TableInfo{in, low}) {
-		t.Error("settled with one of them")
-	}
-	if in.ID = 10; !g.settled([]badger.TableInfo{in, low}) {
+	g := new(generation)
+	if !g.settled([]badger.TableInfo{in, low}) {
 		t.Error("not settled without them")
 	}
 	if in.Left, in.Right = []byte("zz\x00\x00\x00\x00\x00\x00\x00\x00"), []byte("zzz\x00\x00\x00\x00\x00\x00\x00\x00"); g.settled([]badger.TableInfo{in, low}) {
 		t.Error("settled with nothing below")
+	}
+}
+
+// What was in the wrong order is so wherever it is on level zero, whatever it was merged with.
+func TestTablesInTheWrongOrderAreFollowed(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, badger.ManifestFilename)
+	if err := os.WriteFile(path, manifest(t, put0(5), put0(6), put0(7)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := newCompactions(dir, func(err error) { t.Error(err) })
+	if err := c.open(); err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	c.mistrust([]uint64{5, 6, 7})
+	expect := func(when string, want bool, ids ...uint64) {
+		t.Helper()
+		var tables []badger.TableInfo
+		for _, id := range ids {
+			tables = append(tables, badger.TableInfo{ID: id})
+		}
+		if got := c.mistrusted(tables); got != want {
+			t.Errorf("%s: mistrusted: %v, want %v", when, got, want)
+		}
+	}
+	change := func(changes ...*pb.ManifestChange) {
+		t.Helper()
+		f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+		if err == nil {
+			_, err = f.Write(changeSet(t, changes...))
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect("at the start", true, 5, 6, 7)
+	expect("none of them there", false, 8)
+	change(drop(5), put6(9))
+	change(put0(10))
+	expect("one has gone down, and a memtable has become a table", true, 6, 7, 10)
+	expect("that table by itself", false, 10)
+	change(drop(7), drop(10), put0(11))
+	expect("another was merged with it", true, 6, 11)
+	expect("what that has become", true, 11)
+	change(drop(11), drop(6), put6(12), put6(13))
+	change(put0(14))
+	expect("all have gone down", false, 14)
+
+	c.mistrust([]uint64{14})
+	again := path + ".new"
+	if err := os.WriteFile(again, manifest(t, put6(9), put0(15), put0(16)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(again, path); err != nil {
+		t.Fatal(err)
+	}
+	expect("the MANIFEST was made anew: of what 15 was made is not known", true, 15)
+	change(drop(15), drop(16), put6(17))
+	expect("all have gone down again", false, 18)
+}
+
+func put0(id uint64) *pb.ManifestChange {
+	return &pb.ManifestChange{Id: id, Op: pb.ManifestChange_CREATE}
+}
+func put6(id uint64) *pb.ManifestChange {
+	return &pb.ManifestChange{Id: id, Op: pb.ManifestChange_CREATE, Level: 6}
+}
+func drop(id uint64) *pb.ManifestChange {
+	return &pb.ManifestChange{Id: id, Op: pb.ManifestChange_DELETE}
+}
+
+// manifest is a MANIFEST of one set of changes.
+func manifest(t *testing.T, changes ...*pb.ManifestChange) []byte {
+	t.Helper()
+	return append([]byte("Bdgr\x00\x00\x00\x08"), changeSet(t, changes...)...)
+}
+
+func changeSet(t *testing.T, changes ...*pb.ManifestChange) []byte {
+	t.Helper()
+	body, err := proto.Marshal(&pb.ManifestChangeSet{Changes: changes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := binary.BigEndian.AppendUint32(nil, uint32(len(body)))
+	return append(binary.BigEndian.AppendUint32(head, crc32.Checksum(body, y.CastagnoliCrcTable)), body...)
+}
+
+// What Badger was told of the floor is taken back also while the floor cannot be written.
+func TestTheFloorIsTakenBackWhenItCannotBeWritten(t *testing.T) {
+	db, err := Open(Options{Dir: t.TempDir(), Badger: BadgerOptions{MemTableSize: minMemTableSize},
+		History: History{MinAge: 1, MinIndexes: 1, MaxIndexes: 1, MaxBytes: 1}}, hclog.NewNullLogger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	put(t, db, 1, "sys:cluster", "id")
+	put(t, db, 2, "kv:a", "value")
+	replaceByItself(t, db)
+	g := db.gen.Load()
+	index := db.Published()
+	eventually(t, "Badger is told of the floor", func() bool {
+		index = fillMemtable(t, db, index)
+		if err := db.MakeDurable(t.Context(), index); err != nil {
+			t.Fatal(err)
+		}
+		db.AdvanceFloor(index)
+		return g.discarded > 0
+	})
+	if err := os.Mkdir(filepath.Join(g.dir, "state.json.tmp"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	index = fillMemtable(t, db, index)
+	if err := db.MakeDurable(t.Context(), index); err == nil {
+		t.Fatal("the state was written")
+	}
+	g.durable.Store(index)
+	for _, table := range g.bdb.Tables() {
+		if table.Level == 0 {
+			g.compactions.mistrust([]uint64{table.ID})
+		}
+	}
+	db.AdvanceFloor(index)
+	if g.noted == g.floor.Load() {
+		t.Fatal("the floor was written")
+	}
+	if g.discarded > 0 {
+		t.Errorf("Badger may drop what is below %d", g.discarded)
+	}
+	if err := os.Remove(filepath.Join(g.dir, "state.json.tmp")); err != nil {
+		t.Fatal(err)
 	}
 }
