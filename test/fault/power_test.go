@@ -92,7 +92,7 @@ func (p *powered) rounds(n int, which func(round int) []int) {
 		load := p.StartWriters(fmt.Sprintf("power/%02d", round), 16, 256)
 		harness.Hold(p.t.Context(), time.Duration(500+rand.IntN(1500))*time.Millisecond)
 		nodes := which(round)
-		as := []cutAs{goingOn, frozen}[round%2]
+		as := []cutAs{goingOn, frozen}[(round+round/2)%2] // which() may alternate too
 		p.cut(as, nodes...)
 		p.WaitReady(60 * time.Second)
 		load.Stop()
