@@ -101,13 +101,13 @@ func (s *space) wait(db *DB, g *generation, n int64) error {
 		s.mu.Lock()
 		if s.gen == g && s.budget >= n {
 			s.budget -= n
+			s.waited(nil)
 			s.mu.Unlock()
 			return nil
 		}
 		err := s.refill(g, db.opts.Badger, n)
 		warn := err != nil && !s.warned
-		s.warned = err != nil
-		s.short.Store(err != nil)
+		s.waited(err)
 		s.mu.Unlock()
 		if err == nil {
 			continue
@@ -121,9 +121,18 @@ func (s *space) wait(db *DB, g *generation, n int64) error {
 			return fmt.Errorf("%w: %w", ErrClosed, err)
 		}
 		if g.superseded.Load() {
+			s.mu.Lock()
+			s.waited(nil) // who waits with the new engine says so himself
+			s.mu.Unlock()
 			return fmt.Errorf("%w: %w", errSuperseded, err)
 		}
 	}
+}
+
+// waited notes whether somebody has to wait, for want of what err says. Callers hold mu.
+func (s *space) waited(err error) {
+	s.warned = err != nil
+	s.short.Store(err != nil)
 }
 
 // reserve is refill ahead of need, for the janitor and at the start; what fails
