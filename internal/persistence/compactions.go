@@ -45,9 +45,9 @@ type compactions struct {
 	opened   bool
 	// made are compactions in the MANIFEST that did not end yet, by their tables.
 	made []int
-	// disordered are tables of level zero whose place among the others does not tell their age,
-	// by number: those that a start put in the wrong order, and what was made of them there.
-	// unsure: they cannot be told from the others any more.
+	// disordered are tables that the MANIFEST has on level zero and whose place there does not
+	// tell their age, by number: those that a start put in the wrong order, and what was made
+	// of them there. unsure: it is not known which these are.
 	disordered map[uint64]bool
 	unsure     bool
 }
@@ -221,18 +221,17 @@ func (c *compactions) follow() bool {
 	}
 }
 
-// mistrust says that these tables of level zero are in the wrong order.
-func (c *compactions) mistrust(ids []uint64) {
+// mistrust says that the tables of level zero are in the wrong order.
+func (c *compactions) mistrust() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, id := range ids {
-		c.disordered[id] = true
-	}
+	c.unsure = true
+	c.lookAgain()
 }
 
-// mistrusted says whether one of tables is in the wrong order, or was made on level zero of
-// one that was. Badger writes the MANIFEST before it shows a table.
-func (c *compactions) mistrusted(tables []badger.TableInfo) bool {
+// mistrusted says whether a table of level zero is in the wrong order, or was made there of
+// one that was.
+func (c *compactions) mistrusted() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.disordered) == 0 && !c.unsure {
@@ -241,25 +240,27 @@ func (c *compactions) mistrusted(tables []badger.TableInfo) bool {
 	if !c.follow() {
 		return true
 	}
-	return c.unsure || slices.ContainsFunc(tables, func(t badger.TableInfo) bool { return t.Level == 0 && c.disordered[t.ID] })
+	if c.unsure {
+		c.lookAgain()
+	}
+	return c.unsure || len(c.disordered) > 0
 }
 
-// lookAgain takes all tables of level zero for disordered after the MANIFEST was made anew,
-// which does not say what was made of what, if there were some.
+// lookAgain takes all tables of level zero for disordered if there are some and it is not
+// known which: because the MANIFEST was made anew, which does not say what was made of what.
 func (c *compactions) lookAgain() {
 	if len(c.disordered) == 0 && !c.unsure {
 		return
 	}
+	c.unsure = true
 	f, err := os.Open(filepath.Join(c.dir, badger.ManifestFilename))
 	if err != nil {
-		c.unsure = true
 		return
 	}
 	defer f.Close()
 	m, _, err := badger.ReplayManifestFile(f, 0, badger.DefaultOptions(c.dir).WithLogger(nil))
 	if err != nil {
-		c.unsure = true
-		return
+		return // it may be in the midst of being written
 	}
 	c.unsure = false
 	clear(c.disordered)

@@ -99,20 +99,22 @@ func (g *generation) settled(tables []badger.TableInfo) bool {
 			return false
 		}
 	}
-	return g.compactions == nil || !g.compactions.mistrusted(tables)
+	return g.compactions == nil || !g.compactions.mistrusted()
 }
 
-// disorder are the tables of level zero, if their numbers say that an older one is newer.
-func disorder(tables []badger.TableInfo) (ids []uint64) {
+// disordered says whether a table of level zero may be older than one before it, which the
+// numbers do not show, or than one below it, which has gone down before it.
+func disordered(tables []badger.TableInfo) bool {
 	zero := slices.DeleteFunc(slices.Clone(tables), func(t badger.TableInfo) bool { return t.Level > 0 })
 	slices.SortFunc(zero, func(a, b badger.TableInfo) int { return cmp.Compare(a.ID, b.ID) })
-	if slices.IsSortedFunc(zero, func(a, b badger.TableInfo) int { return cmp.Compare(a.MaxVersion, b.MaxVersion) }) {
-		return nil
+	if !slices.IsSortedFunc(zero, func(a, b badger.TableInfo) int { return cmp.Compare(a.MaxVersion, b.MaxVersion) }) {
+		return true
 	}
-	for _, t := range zero {
-		ids = append(ids, t.ID)
-	}
-	return ids
+	return slices.ContainsFunc(zero, func(t badger.TableInfo) bool {
+		return slices.ContainsFunc(tables, func(low badger.TableInfo) bool {
+			return low.Level > 0 && low.MaxVersion > t.MaxVersion && overlap(t, low)
+		})
+	})
 }
 
 func overlap(a, b badger.TableInfo) bool {

@@ -117,8 +117,8 @@ func (db *DB) openGeneration(name string, behind bool) (*generation, error) {
 	g.floor.Store(st.Floor)
 	g.published.Store(max(st.Durable, st.Floor))
 	g.noted = st.Floor // Badger is told when the replay is over
-	if g.compactions != nil {
-		g.compactions.mistrust(disorder(g.bdb.Tables()))
+	if g.compactions != nil && disordered(g.bdb.Tables()) {
+		g.compactions.mistrust()
 	}
 	if !known {
 		if err := g.writeState(); err != nil {

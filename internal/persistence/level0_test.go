@@ -8,7 +8,6 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -166,27 +165,31 @@ func TestTablesThatAStartPutsInTheWrongOrder(t *testing.T) {
 	table := func(level int, id, version uint64) badger.TableInfo {
 		return badger.TableInfo{Level: level, ID: id, MaxVersion: version}
 	}
+	from := func(t badger.TableInfo, left, right string) badger.TableInfo {
+		version := string(make([]byte, 8))
+		t.Left, t.Right = []byte(left+version), []byte(right+version)
+		return t
+	}
 	for name, c := range map[string]struct {
 		tables []badger.TableInfo
-		want   []uint64
+		want   bool
 	}{
-		"none":                              {nil, nil},
-		"by age":                            {[]badger.TableInfo{table(0, 2, 20), table(0, 1, 10), table(0, 3, 20)}, nil},
-		"lower levels do not count":         {[]badger.TableInfo{table(0, 2, 20), table(6, 3, 10)}, nil},
-		"a merge that took its number last": {[]badger.TableInfo{table(0, 7, 60), table(0, 8, 70), table(0, 9, 50)}, []uint64{7, 8, 9}},
+		"none":                              {nil, false},
+		"by age":                            {[]badger.TableInfo{table(0, 2, 20), table(0, 1, 10), table(0, 3, 20)}, false},
+		"lower levels do not count":         {[]badger.TableInfo{from(table(0, 2, 20), "c", "d"), from(table(6, 3, 10), "a", "d")}, false},
+		"a merge that took its number last": {[]badger.TableInfo{table(0, 7, 60), table(0, 8, 70), table(0, 9, 50)}, true},
+		"a newer one has gone down before":  {[]badger.TableInfo{from(table(0, 9, 50), "a", "z"), from(table(6, 10, 60), "b", "b")}, true},
+		"a newer one beside it is below":    {[]badger.TableInfo{from(table(0, 9, 50), "a", "c"), from(table(6, 10, 60), "d", "e")}, false},
 	} {
-		if got := disorder(c.tables); !slices.Equal(got, c.want) {
+		if got := disordered(c.tables); got != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
-	low, in := table(6, 1, 1), table(0, 10, 50)
-	low.Left, low.Right = []byte("a\x00\x00\x00\x00\x00\x00\x00\x00"), []byte("z\x00\x00\x00\x00\x00\x00\x00\x00")
-	in.Left, in.Right = low.Left, low.Right
-	g := new(generation)
-	if !g.settled([]badger.TableInfo{in, low}) {
+	g, low := new(generation), from(table(6, 1, 1), "a", "z")
+	if !g.settled([]badger.TableInfo{from(table(0, 10, 50), "a", "z"), low}) {
 		t.Error("not settled without them")
 	}
-	if in.Left, in.Right = []byte("zz\x00\x00\x00\x00\x00\x00\x00\x00"), []byte("zzz\x00\x00\x00\x00\x00\x00\x00\x00"); g.settled([]badger.TableInfo{in, low}) {
+	if g.settled([]badger.TableInfo{from(table(0, 10, 50), "zz", "zzz"), low}) {
 		t.Error("settled with nothing below")
 	}
 }
@@ -203,17 +206,15 @@ func TestTablesInTheWrongOrderAreFollowed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.close()
-	c.mistrust([]uint64{5, 6, 7})
-	expect := func(when string, want bool, ids ...uint64) {
+	expect := func(when string, want bool) {
 		t.Helper()
-		var tables []badger.TableInfo
-		for _, id := range ids {
-			tables = append(tables, badger.TableInfo{ID: id})
-		}
-		if got := c.mistrusted(tables); got != want {
+		if got := c.mistrusted(); got != want {
 			t.Errorf("%s: mistrusted: %v, want %v", when, got, want)
 		}
 	}
+	expect("by themselves", false)
+	c.mistrust()
+	expect("at the start", true)
 	change := func(changes ...*pb.ManifestChange) {
 		t.Helper()
 		f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
@@ -224,20 +225,17 @@ func TestTablesInTheWrongOrderAreFollowed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	expect("at the start", true, 5, 6, 7)
-	expect("none of them there", false, 8)
 	change(drop(5), put6(9))
 	change(put0(10))
-	expect("one has gone down, and a memtable has become a table", true, 6, 7, 10)
-	expect("that table by itself", false, 10)
+	expect("one has gone down, and a memtable has become a table", true)
 	change(drop(7), drop(10), put0(11))
-	expect("another was merged with it", true, 6, 11)
-	expect("what that has become", true, 11)
-	change(drop(11), drop(6), put6(12), put6(13))
+	change(drop(6), put6(12))
+	expect("one was merged with it, and the others have gone down", true)
+	change(drop(11), put6(13))
 	change(put0(14))
-	expect("all have gone down", false, 14)
+	expect("all have gone down", false)
 
-	c.mistrust([]uint64{14})
+	c.mistrust()
 	again := path + ".new"
 	if err := os.WriteFile(again, manifest(t, put6(9), put0(15), put0(16)), 0o600); err != nil {
 		t.Fatal(err)
@@ -245,9 +243,11 @@ func TestTablesInTheWrongOrderAreFollowed(t *testing.T) {
 	if err := os.Rename(again, path); err != nil {
 		t.Fatal(err)
 	}
-	expect("the MANIFEST was made anew: of what 15 was made is not known", true, 15)
-	change(drop(15), drop(16), put6(17))
-	expect("all have gone down again", false, 18)
+	expect("the MANIFEST was made anew: of what these were made is not known", true)
+	change(drop(15), put6(17))
+	expect("one is left", true)
+	change(drop(16), put6(18))
+	expect("all have gone down again", false)
 }
 
 func put0(id uint64) *pb.ManifestChange {
@@ -309,11 +309,7 @@ func TestTheFloorIsTakenBackWhenItCannotBeWritten(t *testing.T) {
 		t.Fatal("the state was written")
 	}
 	g.durable.Store(index)
-	for _, table := range g.bdb.Tables() {
-		if table.Level == 0 {
-			g.compactions.mistrust([]uint64{table.ID})
-		}
-	}
+	g.compactions.mistrust()
 	db.AdvanceFloor(index)
 	if g.noted == g.floor.Load() {
 		t.Fatal("the floor was written")
