@@ -355,7 +355,12 @@ func (s *logStore) DeleteRange(from, to uint64) error {
 	}
 	s.cache.truncate(from, to)
 	if err := inner.DeleteRange(from, to); err != nil {
-		return fmt.Errorf("truncating log: %w", err)
+		err = fmt.Errorf("truncating log: %w", err)
+		if suffix {
+			// The entries may be gone from the disk, and raft believes in them.
+			s.fatal(err)
+		}
+		return err
 	}
 	if to >= last {
 		failpoint.Hit("raftlog.after-cut")

@@ -3,6 +3,8 @@ package raftstore
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -253,6 +255,48 @@ func TestAppliedEntriesAreNeverCutOff(t *testing.T) {
 		if err := s.DeleteRange(3, 3); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// Raft goes on with what it knew of the log when it could not be cut; on the disk it is.
+func TestALogThatCouldNotBeCutEndsTheNode(t *testing.T) {
+	var ended error
+	s := newLog(t, func(err error) { ended = err })
+	if err := s.StoreLogs(logs(1, 9, 1)); err != nil {
+		t.Fatal(err)
+	}
+	next := filepath.Join(s.dir, fmt.Sprintf("%020d-%016x.wal", 8, 1)) // where raft-wal goes on
+	if err := os.Mkdir(next, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.DeleteRange(8, 9); err == nil {
+		t.Fatal("there was a directory in the way")
+	}
+	if ended == nil {
+		t.Fatal("the node goes on")
+	}
+}
+
+// A log that ends too early is removed only if a snapshot has all of it and what is missing.
+func TestALogWithAGapIsKept(t *testing.T) {
+	var ended error
+	s := newLog(t, func(err error) { ended = err })
+	if err := s.StoreLogs(logs(1, 9, 1)); err != nil {
+		t.Fatal(err)
+	}
+	s.covered = func() uint64 { return 11 }
+	if err := s.StoreLogs(logs(13, 13, 1)); !errors.Is(err, ErrDamaged) || ended == nil {
+		t.Fatalf("entry 12 is nowhere: %v, %v", err, ended)
+	}
+	if first, err := s.FirstIndex(); first != 1 || err != nil {
+		t.Fatalf("the log begins at %d, %v", first, err)
+	}
+	ended = nil
+	if err := s.StoreLogs(logs(12, 12, 1)); err != nil || ended != nil {
+		t.Fatalf("a snapshot has all before it: %v, %v", err, ended)
+	}
+	if first, err := s.FirstIndex(); first != 12 || err != nil {
+		t.Fatalf("the log begins at %d, %v", first, err)
 	}
 }
 
