@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -127,7 +128,28 @@ func (f *raftFSM) Snapshot() (raft.FSMSnapshot, error) {
 	if ahead > 0 {
 		return nil, fmt.Errorf("entries up to %d are still being applied again", ahead)
 	}
-	return f.FSM.Snapshot()
+	if f.store.ticker.Load() != nil && f.store.jumping() {
+		return nil, fmt.Errorf("the log has yet to reach index %d of a restore", f.Reset())
+	}
+	snap, err := f.FSM.Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	f.store.snapping.Add(1)
+	return &countedSnapshot{FSMSnapshot: snap, under: &f.store.snapping}, nil
+}
+
+// countedSnapshot is under way until raft has noted it down as its newest, which it does
+// last but Release.
+type countedSnapshot struct {
+	raft.FSMSnapshot
+	under *atomic.Int32
+}
+
+// Release implements raft.FSMSnapshot.
+func (c *countedSnapshot) Release() {
+	c.FSMSnapshot.Release()
+	c.under.Add(-1)
 }
 
 // run takes a checkpoint now and then.

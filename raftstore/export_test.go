@@ -27,6 +27,15 @@ func (s *Store) HoldHeartbeats(fn func(peer string)) {
 	s.trans.hold.Store(&hold)
 }
 
+// BeginSnapshot is a snapshot of raft's that is under way until end is called.
+func (s *Store) BeginSnapshot() (end func(), err error) {
+	snap, err := (&raftFSM{s.fsm, s}).Snapshot()
+	if err != nil {
+		return nil, err
+	}
+	return snap.Release, nil
+}
+
 // Disk lets a test fill the disk.
 func (s *Store) SetDiskFull(full bool) {
 	s.disk.low.Store(full)

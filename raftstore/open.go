@@ -261,14 +261,19 @@ type raftFSM struct {
 
 var _ raft.BatchingFSM = (*raftFSM)(nil)
 
-// ApplyBatch implements raft.BatchingFSM.
+// ApplyBatch implements raft.BatchingFSM. A restore that it commits is the new state at once;
+// the log jumps later, if it has to.
 func (f *raftFSM) ApplyBatch(logs []*raft.Log) []any {
 	f.store.points.mu.Lock()
+	reset := f.Reset()
 	out := f.FSM.ApplyBatch(logs)
 	f.store.points.applied(logs)
 	f.store.points.mu.Unlock()
 	f.store.pace.note(logs)
 	if t := f.store.ticker.Load(); t != nil {
+		if f.Reset() != reset {
+			f.store.restored()
+		}
 		t.applied()
 	}
 	for _, l := range logs {

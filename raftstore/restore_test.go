@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -478,6 +479,69 @@ func TestRestoreKeepsTime(t *testing.T) {
 	restore(t, n, full)
 	if after := n.Store.ClusterTime(); after < before {
 		t.Fatalf("cluster time went from %v back to %v", time.Duration(before), time.Duration(after))
+	}
+}
+
+// A backup of a cluster that is older, but has written less, brings a time that is ahead:
+// the leader's clock goes on from there, or nothing would expire before it gets there.
+func TestTimeGoesOnFromTheBackups(t *testing.T) {
+	old := raftstoretest.New(t, 1).Nodes[0]
+	time.Sleep(4 * time.Second) // how far it is ahead
+	if _, err := old.Store.Apply(t.Context(), command.Type_TYPE_TXN, setTTL("late", time.Hour), ""); err != nil {
+		t.Fatal(err)
+	}
+	full := save(t, old, 0)
+	n := raftstoretest.New(t, 1).Nodes[0]
+	for n.MustPut("b", "2") <= full.header.Index {
+	}
+	restore(t, n, full)
+	if _, err := n.Store.Apply(t.Context(), command.Type_TYPE_TXN, setTTL("soon", 200*time.Millisecond), ""); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	raftstoretest.Eventually(t, func() error {
+		if _, there := contents(t, n)["soon"]; there {
+			return errors.New("it is still there")
+		}
+		return nil
+	})
+	if took := time.Since(begin); took > 2*time.Second {
+		t.Errorf("a TTL of 200 ms took %v", took)
+	}
+}
+
+// A snapshot that began before the index jumps would be raft's newest after it.
+func TestTheIndexJumpsWhenNoSnapshotIsUnderWay(t *testing.T) {
+	old := raftstoretest.New(t, 1).Nodes[0]
+	for old.MustPut("a", "1") < 300 {
+	}
+	full := save(t, old, 0)
+	n := raftstoretest.New(t, 1).Nodes[0]
+	n.MustPut("b", "2")
+	end, err := n.Store.BeginSnapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ended atomic.Bool
+	go func() {
+		for { // until none can begin any more
+			end, err := n.Store.BeginSnapshot()
+			if err != nil {
+				break
+			}
+			end()
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(500 * time.Millisecond)
+		ended.Store(true)
+		end()
+	}()
+	index := restore(t, n, full)
+	if !ended.Load() {
+		t.Error("it has jumped before")
+	}
+	if after := n.MustPut("c", "3"); after <= index {
+		t.Errorf("a write after it has index %d, restored at %d", after, index)
 	}
 }
 

@@ -85,6 +85,15 @@ func (s *Store) jump() error {
 		case <-ctx.Done():
 		}
 	}()
+	// A snapshot that is older, and ends after the jump, would be raft's newest: it would send
+	// followers one after the other and never an entry. None begins now.
+	for s.snapping.Load() > 0 {
+		select {
+		case <-time.After(restoreDutyEvery):
+		case <-s.stop:
+			return raft.ErrRaftShutdown
+		}
+	}
 	f, err := s.tempFile()
 	if err != nil {
 		return err
@@ -263,6 +272,11 @@ func (s *logStore) cutBehind(next uint64) error {
 	}
 	first, err := s.raw().FirstIndex()
 	if err != nil {
+		return err
+	}
+	if covered := s.covered(); next-1 > covered {
+		err := fmt.Errorf("%w: raft appends entry %d, but the log ends at %d and the newest snapshot at %d", ErrDamaged, next, last, covered)
+		s.fatal(err)
 		return err
 	}
 	s.log.Info("the log ends before the newest snapshot and is removed", "first", first, "last", last, "next", next)

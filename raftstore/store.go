@@ -55,7 +55,8 @@ type Store struct {
 	// startedFrom is the index behind which raft began to apply entries; for tests.
 	startedFrom uint64
 	check       *snapshotCheck
-	mending     atomic.Bool // a snapshot is under way in place of a damaged log entry
+	snapping    atomic.Int32 // snapshots under way
+	mending     atomic.Bool  // a snapshot is under way in place of a damaged log entry
 	metrics     *metrics
 	pace        pace
 	syncMu      sync.Mutex // one Sync at a time
