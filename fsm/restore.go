@@ -42,7 +42,8 @@ func (f *FSM) replace(rc io.ReadCloser) (snapshot.Header, error) {
 	in := bufio.NewReaderSize(rc, snapshot.MaxHeaderBytes)
 	if header, ok := f.hasReset(in); ok {
 		failpoint.Hit("restore.jump-stored")
-		f.SetSnapshotIndex(header.Index, time.Unix(0, header.CreatedAt))
+		index, _ := snapshotIndex(rc)
+		f.SetSnapshotIndex(max(index, header.Index), time.Unix(0, header.CreatedAt))
 		return header, nil
 	}
 	f.hub.suspend()

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -135,21 +134,66 @@ func (f *raftFSM) Snapshot() (raft.FSMSnapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.store.snapping.Add(1)
-	return &countedSnapshot{FSMSnapshot: snap, under: &f.store.snapping}, nil
+	return &snapshotUnderWay{FSMSnapshot: snap, s: f.store, epoch: f.store.epoch.Load()}, nil
 }
 
-// countedSnapshot is under way until raft has noted it down as its newest, which it does
-// last but Release.
-type countedSnapshot struct {
+// replacing is called before another state takes the place of this one, which raft notes down
+// as a snapshot that it has. One that is under way is of the state before: should it end
+// later, it would be raft's newest, and a leader that has the log from the other one on would
+// send followers snapshots for ever. So it fails, or if it is ending it ends first.
+func (s *Store) replacing() {
+	s.ending.Lock()
+	s.epoch.Add(1)
+	s.ending.Unlock()
+}
+
+// snapshotUnderWay is one that raft takes. From the moment that it is whole until raft has
+// noted it down, which it does last but Release, it has the store's ending.
+type snapshotUnderWay struct {
 	raft.FSMSnapshot
-	under *atomic.Int32
+	s      *Store
+	epoch  uint64
+	ending bool
+}
+
+var errReplaced = errors.New("a restore has replaced the state")
+
+// Persist implements raft.FSMSnapshot.
+func (u *snapshotUnderWay) Persist(sink raft.SnapshotSink) error {
+	return u.FSMSnapshot.Persist(&sinkUnderWay{sink, u})
 }
 
 // Release implements raft.FSMSnapshot.
-func (c *countedSnapshot) Release() {
-	c.FSMSnapshot.Release()
-	c.under.Add(-1)
+func (u *snapshotUnderWay) Release() {
+	u.FSMSnapshot.Release()
+	if u.ending {
+		u.s.ending.Unlock()
+	}
+}
+
+type sinkUnderWay struct {
+	raft.SnapshotSink
+	u *snapshotUnderWay
+}
+
+// Write implements raft.SnapshotSink.
+func (k *sinkUnderWay) Write(b []byte) (int, error) {
+	if k.u.s.epoch.Load() != k.u.epoch {
+		return 0, errReplaced
+	}
+	return k.SnapshotSink.Write(b)
+}
+
+// Close implements raft.SnapshotSink.
+func (k *sinkUnderWay) Close() error {
+	if !k.u.ending {
+		k.u.s.ending.Lock()
+		k.u.ending = true
+	}
+	if k.u.s.epoch.Load() != k.u.epoch {
+		return errReplaced
+	}
+	return k.SnapshotSink.Close()
 }
 
 // run takes a checkpoint now and then.

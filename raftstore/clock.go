@@ -135,11 +135,12 @@ func (s *Store) ClusterTime() int64 {
 // one before, if that brings a later time.
 func (s *Store) restored() {
 	term := s.leader.ready()
+	before := s.clock.office.Load()
 	now, ok := s.clock.at(term)
 	if !ok || !s.leads(term) {
 		return
 	}
 	if base, _ := s.fsm.Clock(); base > now {
-		s.clock.begin(term, base)
+		s.clock.office.CompareAndSwap(before, &office{term: term, base: base, since: s.clock.now()})
 	}
 }

@@ -27,14 +27,8 @@ func (s *Store) HoldHeartbeats(fn func(peer string)) {
 	s.trans.hold.Store(&hold)
 }
 
-// BeginSnapshot is a snapshot of raft's that is under way until end is called.
-func (s *Store) BeginSnapshot() (end func(), err error) {
-	snap, err := (&raftFSM{s.fsm, s}).Snapshot()
-	if err != nil {
-		return nil, err
-	}
-	return snap.Release, nil
-}
+// BeginSnapshot is a snapshot of raft's that is under way until it is released.
+func (s *Store) BeginSnapshot() (raft.FSMSnapshot, error) { return (&raftFSM{s.fsm, s}).Snapshot() }
 
 // Disk lets a test fill the disk.
 func (s *Store) SetDiskFull(full bool) {

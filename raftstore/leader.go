@@ -114,6 +114,7 @@ func (s *Store) takeOffice() {
 		return
 	}
 	s.leader.readyTerm.Store(term)
+	s.restored() // what was applied before may have been a restore, which brings a time of its own
 	s.leader.signal()
 	s.log.Info("this node leads", "term", term, "took", time.Since(start))
 }

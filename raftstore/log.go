@@ -356,7 +356,7 @@ func (s *logStore) DeleteRange(from, to uint64) error {
 	s.cache.truncate(from, to)
 	if err := inner.DeleteRange(from, to); err != nil {
 		err = fmt.Errorf("truncating log: %w", err)
-		if suffix {
+		if suffix && !errors.Is(err, wal.ErrClosed) {
 			// The entries may be gone from the disk, and raft believes in them.
 			s.fatal(err)
 		}

@@ -287,6 +287,7 @@ func (f *raftFSM) ApplyBatch(logs []*raft.Log) []any {
 // Restore implements raft.FSM. A backup put into a running cluster brings its own
 // cluster time, from which the leader's clock goes on.
 func (f *raftFSM) Restore(r io.ReadCloser) error {
+	f.store.replacing()
 	f.store.points.mu.Lock()
 	err := f.FSM.Restore(r)
 	f.store.points.restored()

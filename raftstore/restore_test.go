@@ -510,40 +510,57 @@ func TestTimeGoesOnFromTheBackups(t *testing.T) {
 	}
 }
 
-// A snapshot that began before the index jumps would be raft's newest after it.
-func TestTheIndexJumpsWhenNoSnapshotIsUnderWay(t *testing.T) {
+// A snapshot that began before the index jumps, and ends after it, would be raft's newest.
+func TestASnapshotDoesNotOutliveTheJump(t *testing.T) {
 	old := raftstoretest.New(t, 1).Nodes[0]
 	for old.MustPut("a", "1") < 300 {
 	}
 	full := save(t, old, 0)
-	n := raftstoretest.New(t, 1).Nodes[0]
-	n.MustPut("b", "2")
-	end, err := n.Store.BeginSnapshot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var ended atomic.Bool
-	go func() {
-		for { // until none can begin any more
-			end, err := n.Store.BeginSnapshot()
+	for name, whole := range map[string]bool{"one that is being written fails": false, "one that is whole ends first": true} {
+		t.Run(name, func(t *testing.T) {
+			n := raftstoretest.New(t, 1).Nodes[0]
+			n.MustPut("b", "2")
+			snap, err := n.Store.BeginSnapshot()
 			if err != nil {
-				break
+				t.Fatal(err)
 			}
-			end()
-			time.Sleep(time.Millisecond)
-		}
-		time.Sleep(500 * time.Millisecond)
-		ended.Store(true)
-		end()
-	}()
-	index := restore(t, n, full)
-	if !ended.Load() {
-		t.Error("it has jumped before")
-	}
-	if after := n.MustPut("c", "3"); after <= index {
-		t.Errorf("a write after it has index %d, restored at %d", after, index)
+			var released atomic.Bool
+			if whole {
+				if err := snap.Persist(discardSink{}); err != nil {
+					t.Fatal(err)
+				}
+				go func() {
+					time.Sleep(time.Second)
+					released.Store(true)
+					snap.Release()
+				}()
+			}
+			index := restore(t, n, full)
+			if whole != released.Load() {
+				t.Errorf("jumped when it was released: %v", released.Load())
+			}
+			if !whole {
+				if err := snap.Persist(discardSink{}); err == nil {
+					t.Error("it is a snapshot of the state before")
+				}
+				snap.Release()
+			}
+			if after := n.MustPut("c", "3"); after <= index {
+				t.Errorf("a write after it has index %d, restored at %d", after, index)
+			}
+			if err := n.Store.Raft().Snapshot().Error(); err != nil {
+				t.Errorf("the next one: %v", err)
+			}
+		})
 	}
 }
+
+type discardSink struct{}
+
+func (discardSink) Write(b []byte) (int, error) { return len(b), nil }
+func (discardSink) Close() error                { return nil }
+func (discardSink) ID() string                  { return "discarded" }
+func (discardSink) Cancel() error               { return nil }
 
 // oneEngine waits until the engine that a restore replaced is gone.
 func oneEngine(t *testing.T, n *raftstoretest.Node) {

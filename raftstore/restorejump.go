@@ -85,15 +85,7 @@ func (s *Store) jump() error {
 		case <-ctx.Done():
 		}
 	}()
-	// A snapshot that is older, and ends after the jump, would be raft's newest: it would send
-	// followers one after the other and never an entry. None begins now.
-	for s.snapping.Load() > 0 {
-		select {
-		case <-time.After(restoreDutyEvery):
-		case <-s.stop:
-			return raft.ErrRaftShutdown
-		}
-	}
+	s.replacing()
 	f, err := s.tempFile()
 	if err != nil {
 		return err

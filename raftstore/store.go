@@ -55,11 +55,14 @@ type Store struct {
 	// startedFrom is the index behind which raft began to apply entries; for tests.
 	startedFrom uint64
 	check       *snapshotCheck
-	snapping    atomic.Int32 // snapshots under way
-	mending     atomic.Bool  // a snapshot is under way in place of a damaged log entry
-	metrics     *metrics
-	pace        pace
-	syncMu      sync.Mutex // one Sync at a time
+	// epoch counts the states that took the place of another; ending is held while a snapshot
+	// becomes raft's newest. See replacing.
+	epoch   atomic.Uint64
+	ending  sync.Mutex
+	mending atomic.Bool // a snapshot is under way in place of a damaged log entry
+	metrics *metrics
+	pace    pace
+	syncMu  sync.Mutex // one Sync at a time
 
 	// up is closed when the node is open.
 	up chan struct{}
