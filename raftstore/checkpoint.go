@@ -165,10 +165,10 @@ func (u *snapshotUnderWay) Persist(sink raft.SnapshotSink) error {
 
 // Release implements raft.FSMSnapshot.
 func (u *snapshotUnderWay) Release() {
-	u.FSMSnapshot.Release()
 	if u.ending {
 		u.s.ending.Unlock()
 	}
+	u.FSMSnapshot.Release()
 }
 
 type sinkUnderWay struct {
@@ -186,13 +186,12 @@ func (k *sinkUnderWay) Write(b []byte) (int, error) {
 
 // Close implements raft.SnapshotSink.
 func (k *sinkUnderWay) Close() error {
-	if !k.u.ending {
-		k.u.s.ending.Lock()
-		k.u.ending = true
-	}
+	k.u.s.ending.Lock()
 	if k.u.s.epoch.Load() != k.u.epoch {
+		k.u.s.ending.Unlock()
 		return errReplaced
 	}
+	k.u.ending = true
 	return k.SnapshotSink.Close()
 }
 

@@ -134,13 +134,18 @@ func (s *Store) ClusterTime() int64 {
 // restored lets the leader's clock go on from a state that was put in place of the
 // one before, if that brings a later time.
 func (s *Store) restored() {
-	term := s.leader.ready()
-	before := s.clock.office.Load()
-	now, ok := s.clock.at(term)
-	if !ok || !s.leads(term) {
-		return
-	}
-	if base, _ := s.fsm.Clock(); base > now {
-		s.clock.office.CompareAndSwap(before, &office{term: term, base: base, since: s.clock.now()})
+	for {
+		base, _ := s.fsm.Clock() // first: what is stamped later is no reason
+		term, o := s.leader.ready(), s.clock.office.Load()
+		if o == nil || term == 0 || o.term != term || !s.leads(term) {
+			return
+		}
+		now := s.clock.now()
+		if base <= o.base+int64(max(now.Sub(o.since), 0)) {
+			return
+		}
+		if s.clock.office.CompareAndSwap(o, &office{term: term, base: base, since: now}) {
+			return
+		}
 	}
 }
