@@ -48,8 +48,11 @@ func (c *clusterClock) at(term uint64) (int64, bool) {
 	if o == nil || o.term != term || term == 0 {
 		return 0, false
 	}
-	return o.base + int64(max(c.now().Sub(o.since), 0)), true
+	return o.at(c.now()), true
 }
+
+// at is cluster time at now.
+func (o *office) at(now time.Time) int64 { return o.base + int64(max(now.Sub(o.since), 0)) }
 
 // stamp gives the commands among entries, which raft on this node as the leader is
 // about to append, their cluster time.
@@ -141,7 +144,7 @@ func (s *Store) restored() {
 			return
 		}
 		now := s.clock.now()
-		if base <= o.base+int64(max(now.Sub(o.since), 0)) {
+		if base <= o.at(now) {
 			return
 		}
 		if s.clock.office.CompareAndSwap(o, &office{term: term, base: base, since: now}) {

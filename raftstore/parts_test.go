@@ -228,12 +228,19 @@ func newLog(t *testing.T, fatal func(error)) *logStore {
 	return s
 }
 
-func TestAppliedEntriesAreNeverCutOff(t *testing.T) {
-	var ended error
-	s := newLog(t, func(err error) { ended = err })
+// nineEntries is a log on disk with entries 1 to 9.
+func nineEntries(t *testing.T, fatal func(error)) *logStore {
+	t.Helper()
+	s := newLog(t, fatal)
 	if err := s.StoreLogs(logs(1, 9, 1)); err != nil {
 		t.Fatal(err)
 	}
+	return s
+}
+
+func TestAppliedEntriesAreNeverCutOff(t *testing.T) {
+	var ended error
+	s := nineEntries(t, func(err error) { ended = err })
 	s.applied = func() uint64 { return 7 }
 	if err := s.DeleteRange(8, 9); err != nil || ended != nil {
 		t.Fatalf("cutting off what was not applied: %v, %v", err, ended)
@@ -261,10 +268,7 @@ func TestAppliedEntriesAreNeverCutOff(t *testing.T) {
 // Raft goes on with what it knew of the log when it could not be cut; on the disk it is.
 func TestALogThatCouldNotBeCutEndsTheNode(t *testing.T) {
 	var ended error
-	s := newLog(t, func(err error) { ended = err })
-	if err := s.StoreLogs(logs(1, 9, 1)); err != nil {
-		t.Fatal(err)
-	}
+	s := nineEntries(t, func(err error) { ended = err })
 	next := filepath.Join(s.dir, fmt.Sprintf("%020d-%016x.wal", 8, 1)) // where raft-wal goes on
 	if err := os.Mkdir(next, 0o700); err != nil {
 		t.Fatal(err)
@@ -280,10 +284,7 @@ func TestALogThatCouldNotBeCutEndsTheNode(t *testing.T) {
 // A log that ends too early is removed only if a snapshot has all of it and what is missing.
 func TestALogWithAGapIsKept(t *testing.T) {
 	var ended error
-	s := newLog(t, func(err error) { ended = err })
-	if err := s.StoreLogs(logs(1, 9, 1)); err != nil {
-		t.Fatal(err)
-	}
+	s := nineEntries(t, func(err error) { ended = err })
 	s.covered = func() uint64 { return 11 }
 	if err := s.StoreLogs(logs(13, 13, 1)); !errors.Is(err, ErrDamaged) || ended == nil {
 		t.Fatalf("entry 12 is nowhere: %v, %v", err, ended)

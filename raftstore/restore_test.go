@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -481,86 +480,6 @@ func TestRestoreKeepsTime(t *testing.T) {
 		t.Fatalf("cluster time went from %v back to %v", time.Duration(before), time.Duration(after))
 	}
 }
-
-// A backup of a cluster that is older, but has written less, brings a time that is ahead:
-// the leader's clock goes on from there, or nothing would expire before it gets there.
-func TestTimeGoesOnFromTheBackups(t *testing.T) {
-	old := raftstoretest.New(t, 1).Nodes[0]
-	time.Sleep(4 * time.Second) // how far it is ahead
-	if _, err := old.Store.Apply(t.Context(), command.Type_TYPE_TXN, setTTL("late", time.Hour), ""); err != nil {
-		t.Fatal(err)
-	}
-	full := save(t, old, 0)
-	n := raftstoretest.New(t, 1).Nodes[0]
-	for n.MustPut("b", "2") <= full.header.Index {
-	}
-	restore(t, n, full)
-	if _, err := n.Store.Apply(t.Context(), command.Type_TYPE_TXN, setTTL("soon", 200*time.Millisecond), ""); err != nil {
-		t.Fatal(err)
-	}
-	begin := time.Now()
-	raftstoretest.Eventually(t, func() error {
-		if _, there := contents(t, n)["soon"]; there {
-			return errors.New("it is still there")
-		}
-		return nil
-	})
-	if took := time.Since(begin); took > 2*time.Second {
-		t.Errorf("a TTL of 200 ms took %v", took)
-	}
-}
-
-// A snapshot that began before the index jumps, and ends after it, would be raft's newest.
-func TestASnapshotDoesNotOutliveTheJump(t *testing.T) {
-	old := raftstoretest.New(t, 1).Nodes[0]
-	for old.MustPut("a", "1") < 300 {
-	}
-	full := save(t, old, 0)
-	for name, whole := range map[string]bool{"one that is being written fails": false, "one that is whole ends first": true} {
-		t.Run(name, func(t *testing.T) {
-			n := raftstoretest.New(t, 1).Nodes[0]
-			n.MustPut("b", "2")
-			snap, err := n.Store.BeginSnapshot()
-			if err != nil {
-				t.Fatal(err)
-			}
-			var released atomic.Bool
-			if whole {
-				if err := snap.Persist(discardSink{}); err != nil {
-					t.Fatal(err)
-				}
-				go func() {
-					time.Sleep(time.Second)
-					released.Store(true)
-					snap.Release()
-				}()
-			}
-			index := restore(t, n, full)
-			if whole != released.Load() {
-				t.Errorf("jumped when it was released: %v", released.Load())
-			}
-			if !whole {
-				if err := snap.Persist(discardSink{}); err == nil {
-					t.Error("it is a snapshot of the state before")
-				}
-				snap.Release()
-			}
-			if after := n.MustPut("c", "3"); after <= index {
-				t.Errorf("a write after it has index %d, restored at %d", after, index)
-			}
-			if err := n.Store.Raft().Snapshot().Error(); err != nil {
-				t.Errorf("the next one: %v", err)
-			}
-		})
-	}
-}
-
-type discardSink struct{}
-
-func (discardSink) Write(b []byte) (int, error) { return len(b), nil }
-func (discardSink) Close() error                { return nil }
-func (discardSink) ID() string                  { return "discarded" }
-func (discardSink) Cancel() error               { return nil }
 
 // oneEngine waits until the engine that a restore replaced is gone.
 func oneEngine(t *testing.T, n *raftstoretest.Node) {

@@ -3,11 +3,13 @@ package raftstore_test
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/neogan74/konsul/fsm/command"
 	"github.com/neogan74/konsul/raftstore"
 	"github.com/neogan74/konsul/raftstore/raftstoretest"
 )
@@ -132,5 +134,33 @@ func TestTimeGoesOnAfterASnapshot(t *testing.T) {
 	c.MoveTo(away)
 	if after := stampOf(t, away, away.MustPut("after", "v")); after < at {
 		t.Errorf("cluster time went from %d back to %d", at, after)
+	}
+}
+
+// A backup of a cluster that is older, but has written less, brings a time that is ahead:
+// the leader's clock goes on from there, or nothing would expire before it gets there.
+func TestTimeGoesOnFromTheBackups(t *testing.T) {
+	old := raftstoretest.New(t, 1).Nodes[0]
+	time.Sleep(4 * time.Second) // how far it is ahead
+	if _, err := old.Store.Apply(t.Context(), command.Type_TYPE_TXN, setTTL("late", time.Hour), ""); err != nil {
+		t.Fatal(err)
+	}
+	full := save(t, old, 0)
+	n := raftstoretest.New(t, 1).Nodes[0]
+	for n.MustPut("b", "2") <= full.header.Index {
+	}
+	restore(t, n, full)
+	if _, err := n.Store.Apply(t.Context(), command.Type_TYPE_TXN, setTTL("soon", 200*time.Millisecond), ""); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	raftstoretest.Eventually(t, func() error {
+		if _, there := contents(t, n)["soon"]; there {
+			return errors.New("it is still there")
+		}
+		return nil
+	})
+	if took := time.Since(begin); took > 2*time.Second {
+		t.Errorf("a TTL of 200 ms took %v", took)
 	}
 }

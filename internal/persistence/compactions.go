@@ -186,7 +186,9 @@ func (c *compactions) follow() bool {
 			c.unseen[id] = true
 		}
 		c.made, c.ended = nil, nil
-		c.lookAgain()
+		if c.suspects() {
+			c.lookAgain()
+		}
 		return true
 	}
 	b := make([]byte, max(now.Size()-c.read, 0))
@@ -225,7 +227,6 @@ func (c *compactions) follow() bool {
 func (c *compactions) mistrust() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.unsure = true
 	c.lookAgain()
 }
 
@@ -234,7 +235,7 @@ func (c *compactions) mistrust() {
 func (c *compactions) mistrusted() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.disordered) == 0 && !c.unsure {
+	if !c.suspects() {
 		return false
 	}
 	if !c.follow() {
@@ -243,30 +244,23 @@ func (c *compactions) mistrusted() bool {
 	if c.unsure {
 		c.lookAgain()
 	}
-	return c.unsure || len(c.disordered) > 0
+	return c.suspects()
 }
 
-// lookAgain takes all tables of level zero for disordered if there are some and it is not
-// known which: because the MANIFEST was made anew, which does not say what was made of what.
+func (c *compactions) suspects() bool { return c.unsure || len(c.disordered) > 0 }
+
+// lookAgain takes all tables of level zero for disordered, because it is not known which are:
+// the MANIFEST, if it was made anew, does not say what was made of what.
 func (c *compactions) lookAgain() {
-	if len(c.disordered) == 0 && !c.unsure {
+	files, err := readManifest(c.dir)
+	// It may be in the midst of being written: then the next one who asks looks.
+	if c.unsure = err != nil; c.unsure {
 		return
 	}
-	c.unsure = true
-	f, err := os.Open(filepath.Join(c.dir, badger.ManifestFilename))
-	if err != nil {
-		return
-	}
-	defer f.Close()
-	m, _, err := badger.ReplayManifestFile(f, 0, badger.DefaultOptions(c.dir).WithLogger(nil))
-	if err != nil {
-		return // it may be in the midst of being written
-	}
-	c.unsure = false
 	clear(c.disordered)
-	for id, t := range m.Tables {
-		if t.Level == 0 {
-			c.disordered[id] = true
+	for _, f := range files {
+		if f.level == 0 {
+			c.disordered[f.id] = true
 		}
 	}
 }

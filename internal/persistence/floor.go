@@ -43,13 +43,12 @@ func (db *DB) AdvanceFloor(newestSnapshot uint64) {
 		g.stateMu.Unlock()
 		if err != nil {
 			// Readers are held to the new floor; Badger just keeps more than it must, and
-			// the next call tries again. What it was told may be too much meanwhile.
+			// the next call tries again.
 			db.log.Error("history is not trimmed", "error", err)
-			g.discard(0)
-			return
+		} else {
+			g.noted = g.floor.Load()
+			failpoint.Hit("floor.after-state")
 		}
-		g.noted = g.floor.Load()
-		failpoint.Hit("floor.after-state")
 	}
 	g.discard(0)
 	failpoint.Hit("floor.after-discard")

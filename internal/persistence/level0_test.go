@@ -2,10 +2,7 @@ package persistence
 
 import (
 	"bytes"
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"hash/crc32"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,10 +12,7 @@ import (
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
-	"github.com/dgraph-io/badger/v4/pb"
-	"github.com/dgraph-io/badger/v4/y"
 	"github.com/hashicorp/go-hclog"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/neogan74/konsul/internal/snapshot"
 )
@@ -192,88 +186,6 @@ func TestTablesThatAStartPutsInTheWrongOrder(t *testing.T) {
 	if g.settled([]badger.TableInfo{from(table(0, 10, 50), "zz", "zzz"), low}) {
 		t.Error("settled with nothing below")
 	}
-}
-
-// What was in the wrong order is so wherever it is on level zero, whatever it was merged with.
-func TestTablesInTheWrongOrderAreFollowed(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, badger.ManifestFilename)
-	if err := os.WriteFile(path, manifest(t, put0(5), put0(6), put0(7)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c := newCompactions(dir, func(err error) { t.Error(err) })
-	if err := c.open(); err != nil {
-		t.Fatal(err)
-	}
-	defer c.close()
-	expect := func(when string, want bool) {
-		t.Helper()
-		if got := c.mistrusted(); got != want {
-			t.Errorf("%s: mistrusted: %v, want %v", when, got, want)
-		}
-	}
-	expect("by themselves", false)
-	c.mistrust()
-	expect("at the start", true)
-	change := func(changes ...*pb.ManifestChange) {
-		t.Helper()
-		f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
-		if err == nil {
-			_, err = f.Write(changeSet(t, changes...))
-		}
-		if err := errors.Join(err, f.Close()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	change(drop(5), put6(9))
-	change(put0(10))
-	expect("one has gone down, and a memtable has become a table", true)
-	change(drop(7), drop(10), put0(11))
-	change(drop(6), put6(12))
-	expect("one was merged with it, and the others have gone down", true)
-	change(drop(11), put6(13))
-	change(put0(14))
-	expect("all have gone down", false)
-
-	c.mistrust()
-	again := path + ".new"
-	if err := os.WriteFile(again, manifest(t, put6(9), put0(15), put0(16)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(again, path); err != nil {
-		t.Fatal(err)
-	}
-	expect("the MANIFEST was made anew: of what these were made is not known", true)
-	change(drop(15), put6(17))
-	expect("one is left", true)
-	change(drop(16), put6(18))
-	expect("all have gone down again", false)
-}
-
-func put0(id uint64) *pb.ManifestChange {
-	return &pb.ManifestChange{Id: id, Op: pb.ManifestChange_CREATE}
-}
-func put6(id uint64) *pb.ManifestChange {
-	return &pb.ManifestChange{Id: id, Op: pb.ManifestChange_CREATE, Level: 6}
-}
-func drop(id uint64) *pb.ManifestChange {
-	return &pb.ManifestChange{Id: id, Op: pb.ManifestChange_DELETE}
-}
-
-// manifest is a MANIFEST of one set of changes.
-func manifest(t *testing.T, changes ...*pb.ManifestChange) []byte {
-	t.Helper()
-	return append([]byte("Bdgr\x00\x00\x00\x08"), changeSet(t, changes...)...)
-}
-
-func changeSet(t *testing.T, changes ...*pb.ManifestChange) []byte {
-	t.Helper()
-	body, err := proto.Marshal(&pb.ManifestChangeSet{Changes: changes})
-	if err != nil {
-		t.Fatal(err)
-	}
-	head := binary.BigEndian.AppendUint32(nil, uint32(len(body)))
-	return append(binary.BigEndian.AppendUint32(head, crc32.Checksum(body, y.CastagnoliCrcTable)), body...)
 }
 
 // What Badger was told of the floor is taken back also while the floor cannot be written.

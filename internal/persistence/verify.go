@@ -79,6 +79,7 @@ func (t tableFile) removed(dir string) bool {
 
 type tableFile struct {
 	id          uint64
+	level       uint8
 	path        string
 	keyID       uint64 // of its data key; 0 = not encrypted
 	compression options.CompressionType
@@ -170,7 +171,7 @@ func readManifest(dir string) (files []tableFile, err error) {
 		return nil, fmt.Errorf("%w: %s: what follows byte %d of %d cannot be read", ErrCorrupt, path, end, info.Size())
 	}
 	for id, t := range m.Tables {
-		files = append(files, tableFile{id, table.NewFilename(id, dir), t.KeyID, t.Compression})
+		files = append(files, tableFile{id, t.Level, table.NewFilename(id, dir), t.KeyID, t.Compression})
 	}
 	return files, nil
 }
